@@ -1,0 +1,1 @@
+"""Raw files -> Interactions, Items, Users."""

@@ -1,0 +1,37 @@
+"""What makes a computation give the same bytes again: threads, instruction sets and seeds.
+
+The order in which a sum is taken depends on the number of threads and on the width of a processor's registers, so both
+are part of a result.  Processes that compute start with ``ENVIRONMENT`` (it must be set before numpy and torch are
+loaded) and call ``fix`` once; then the same seed gives the same bytes on one core or many.
+"""
+
+import os
+
+THREADS = 2
+
+ENVIRONMENT = {
+    "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
+    "MKL_CBWR": "AVX2,STRICT",  # torch's matrix products: conditional numerical reproducibility
+    "MKL_DYNAMIC": "FALSE",  # a busy or small machine may not change the number of threads
+    "MKL_NUM_THREADS": str(THREADS),
+    "OMP_NUM_THREADS": str(THREADS),
+    "OPENBLAS_CORETYPE": "Haswell",  # numpy's and scipy's matrix products
+    "OPENBLAS_NUM_THREADS": str(THREADS),
+    "PYTHONHASHSEED": "0",
+}
+
+
+def environment() -> dict[str, str]:
+    """This process's environment with everything fixed that a result depends on, for a process to be started."""
+    return {**os.environ, **ENVIRONMENT}
+
+
+def fix(seed: int) -> None:
+    """Fix torch's seed, threads and algorithms in this process."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.manual_seed(seed)
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)
+    threadpool_limits(THREADS)

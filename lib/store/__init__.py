@@ -1,0 +1,1 @@
+"""Database and files: the only mutable state."""
