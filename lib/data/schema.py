@@ -17,7 +17,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
-    """The columns of a dataset, in the schema's order.  name: Interactions, Items, Users, Actions, ActionInteractions."""
+    """A dataset's columns in order.  name: Interactions, Items, Users, Actions or ActionInteractions."""
 
     name: str
     fields: tuple[Field, ...]

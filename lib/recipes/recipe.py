@@ -30,7 +30,7 @@ class HyperParameter:
     transformation: bool = False
 
     def parse(self, text: str) -> Value:
-        """The value a caller sent as a string.  Raises ValueError naming parameter, value and what would be accepted."""
+        """The value a caller sent as a string.  Raises ValueError that names what was found and expected."""
         kind = type(self.default)
         if kind is bool:
             if text.lower() in ("true", "false"):
