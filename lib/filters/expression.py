@@ -142,9 +142,9 @@ class Filter:
     ) -> np.ndarray:
         """The rows of ``columns`` that pass: (n_rows,) bool, not to be written to.
 
-        values: as in ``filterValues``, still quoted.  user: upper-case column -> attribute of the request's user; what is
-        missing is null.  current_item: row of the request's item, None if unknown.  interactions: lower-case event type
-        -> rows that the request's user (for a UserID filter: each row's user) has such an event with.
+        values: as in ``filterValues``, still quoted.  user: upper-case column -> attribute of the request's user; what
+        is missing is null.  current_item: row of the request's item, None if unknown.  interactions: lower-case event
+        type -> rows that the request's user (for a UserID filter: each row's user) has such an event with.
         Raises ValueError for values that are missing, unknown, badly quoted or of the wrong type.
         """
         given = {name: parse_values(name, text) for name, text in (values or {}).items()}
@@ -249,7 +249,8 @@ def parse_values(name: str, text: str) -> tuple[str, ...]:
         match = _QUOTED.match(text, position)
         if match is None:
             raise ValueError(
-                f"Filter value for ${name}: expected a quoted string at position {position}\n  {text}\n  {' ' * position}^"
+                f"Filter value for ${name}: expected a quoted string at position {position}\n"
+                f"  {text}\n  {' ' * position}^"
             )
         values.append(_unescaped(match[1] if match[1] is not None else match[2]))
         position = match.end()
@@ -299,8 +300,8 @@ def check(parsed: Filter, schemas: Mapping[str, Schema], others: Iterable[Filter
     everywhere = parsed.fields.union(*(other.fields for other in others))
     if len(everywhere) > FIELDS_PER_GROUP:
         raise ValueError(
-            f"The dataset group's filters would use {len(everywhere)} distinct fields, at most {FIELDS_PER_GROUP} may be "
-            "used; delete a filter or use fields that other filters use"
+            f"The dataset group's filters would use {len(everywhere)} distinct fields, at most {FIELDS_PER_GROUP} may "
+            "be used; delete a filter or use fields that other filters use"
         )
 
 
