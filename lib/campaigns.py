@@ -25,7 +25,7 @@ EVENTS_PER_TYPE = 100
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Rows of Items or Users by id.  numbers, added: id -> row; added holds what was put since the campaign was loaded."""
+    """Rows of Items or Users by id.  numbers, added: id -> row; added are those put since the campaign was loaded."""
 
     numbers: Mapping[str, int]
     columns: Columns
@@ -133,7 +133,6 @@ class Campaign:
         self.done = histories(datasets.interactions, Catalogue(np.array(ids, dtype=object), present.event_types))
         self.histories = self._known(self.done)
         self._user_numbers = {user_id: number for number, user_id in enumerate(self.done.user_ids.tolist())}
-        self._type_numbers = {name: number for number, name in enumerate(model.catalogue.event_types.tolist())}
 
     @classmethod
     def load(cls, recipe: Recipe, folder: Path, datasets: Datasets) -> "Campaign":
@@ -151,7 +150,7 @@ class Campaign:
     def visitor(self, user_id: str | None, events: Sequence[LiveEvent] = ()) -> Visitor:
         """A user or session with its live events, oldest first."""
         number = self._user_numbers.get(user_id, -1)
-        history, done = self.histories[number] if number >= 0 else _nothing(self.histories), None
+        history = self.histories[number] if number >= 0 else _nothing(self.histories)
         done = self.done[number] if number >= 0 else _nothing(self.done)
         names: list[str] = self.event_types
         if events:
@@ -253,7 +252,9 @@ class Campaign:
             return None
         wanted = restriction.filter
         if wanted.id_name != "ItemID":
-            raise ValueError(f"The filter chooses among {wanted.id_name}, this campaign recommends items: {wanted.text}")
+            raise ValueError(
+                f"The filter chooses among {wanted.id_name}, this campaign recommends items: {wanted.text}"
+            )
         if wanted.reads("CURRENTITEM") and self.recipe.recipe_type != "RELATED_ITEMS":
             raise ValueError(
                 f"The filter uses CurrentItem, which only campaigns for related items have; this one is of "
