@@ -220,22 +220,14 @@ def forget(tx: Connection, dataset_arn: str) -> None:
 
 
 def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
-    """Rows as a table with the schema's columns and types; what a row lacks is null."""
-    types = {
-        "string": "str",
-        "boolean": "boolean",
-        "int": "Int64",
-        "long": "Int64",
-        "float": "float64",
-        "double": "float64",
-    }
+    """Rows as a table with the schema's columns, typed as imported tables are; what a row lacks is null."""
+    types = {"string": "str", "boolean": "bool", "int": "int64", "long": "int64", "float": "float64", "double": "float64"}
+    with_null = {"int64": "float64", "bool": "object"}
     columns = {}
     for described in schema.fields:
         values = [row.get(described.name) for row in rows]
         kind = types[described.type]
-        if kind == "Int64" and None not in values:
-            kind = "int64"
-        columns[described.name] = pd.Series(values, dtype=kind)
+        columns[described.name] = pd.Series(values, dtype=with_null.get(kind, kind) if None in values else kind)
     return pd.DataFrame(columns)
 
 
@@ -246,7 +238,7 @@ def _meet(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent]) -> dict
     query = select(table.session_id, table.user_id).where(
         table.dataset_arn == dataset_arn, table.session_id.in_(list(sessions))
     )
-    known = dict(tx.execute(query).tuples().all())
+    known = {row.session_id: row.user_id for row in tx.execute(query)}
     for event in events:
         if event.user_id is not None and event.session_id not in known:
             known[event.session_id] = event.user_id
