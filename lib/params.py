@@ -19,14 +19,15 @@ import yaml
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
 RUN = "run"  # the parameter that names the folder under runs/; its value is the profile's name
+FOLDER = "folder"  # the parameter that names a folder of raw data, which `--data` sets
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What one experiment sets.
 
-    name: the file's stem, and the folder's name under ``runs/``.  parameters: by notebook, then by name, every parameter
-    that the notebook declares with the value it will have.
+    name: the file's stem, and the folder's name under ``runs/``.  parameters: by notebook, then by name, every
+    parameter that the notebook declares with the value it will have.
     """
 
     name: str
@@ -129,7 +130,7 @@ def read(path: Path, declarations: Mapping[str, Mapping[str, Value]]) -> Profile
 
 
 def override(profile: Profile, assignment: str, declarations: Mapping[str, Mapping[str, Value]]) -> Profile:
-    """The profile with one parameter changed by ``NOTEBOOK.NAME=VALUE``, where VALUE is YAML and ``03`` names 03_train."""
+    """The profile with one parameter changed by ``NOTEBOOK.NAME=VALUE``; VALUE is YAML, and ``03`` names 03_train."""
     key, equals, text = assignment.partition("=")
     notebook, dot, name = key.partition(".")
     if not (equals and dot and name):
