@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     delete,
+    func,
     select,
     update,
 )
@@ -205,6 +206,12 @@ def records(tx: Connection, dataset_arn: str, after: int = 0) -> tuple[dict[str,
     for sequence, id, row in tx.execute(query.order_by(table.sequence)):
         rows[id], after = row, sequence
     return rows, after
+
+
+def last(tx: Connection, dataset_arn: str) -> int:
+    """The sequence number of the record that was put last, 0 before the first."""
+    table = live_records.c
+    return tx.execute(select(func.max(table.sequence)).where(table.dataset_arn == dataset_arn)).scalar() or 0
 
 
 def state(tx: Connection, dataset_arns: Iterable[str]) -> dict[str, Live]:
