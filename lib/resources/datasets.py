@@ -19,7 +19,6 @@ from lib.resources.lifecycle import Status
 from lib.resources.schemas import Schema
 from lib.store import events, jobs
 
-
 IDENTIFIED = ("ITEMS", "USERS", "ACTIONS")  # datasets with one record an id
 
 

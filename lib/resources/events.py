@@ -181,7 +181,9 @@ def _properties(where: str, record: Mapping[str, Any]) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         found = None
     if not isinstance(found, dict):
-        raise InvalidInputException(f"Error parsing properties json: {where}.properties is {text[:80]!r}, no JSON object.")
+        raise InvalidInputException(
+            f"Error parsing properties json: {where}.properties is {text[:80]!r}, no JSON object."
+        )
     return found
 
 

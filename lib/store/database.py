@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 
-from lib.store import events, tables  # events: its tables are created with the others
+from lib.store import tables
 from lib.store.files import Files
 
 BUSY_SECONDS = 30.0

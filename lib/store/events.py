@@ -228,7 +228,14 @@ def forget(tx: Connection, dataset_arn: str) -> None:
 
 def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
     """Rows as a table with the schema's columns, typed as imported tables are; what a row lacks is null."""
-    types = {"string": "str", "boolean": "bool", "int": "int64", "long": "int64", "float": "float64", "double": "float64"}
+    types = {
+        "string": "str",
+        "boolean": "bool",
+        "int": "int64",
+        "long": "int64",
+        "float": "float64",
+        "double": "float64",
+    }
     with_null = {"int64": "float64", "bool": "object"}
     columns = {}
     for described in schema.fields:
