@@ -116,6 +116,16 @@ class Columns:
         value = column.values[row]
         return None if isinstance(value, float) and math.isnan(value) else value
 
+    def text(self, name: str, row: int) -> str | None:
+        """The value as metadata of an answer gives it, None for null."""
+        value = self.value(name, row)
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        whole = self.columns[name].field.type in ("int", "long")
+        return str(int(value)) if whole else repr(float(value))
+
     def attribute(self, name: str, row: int) -> Attribute:
         """The value as conditions see it."""
         column = self.columns.get(name)

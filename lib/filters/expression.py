@@ -269,10 +269,17 @@ def parse(text: str) -> Filter:
     return _Reader(text).filter(tree)
 
 
-def check(parsed: Filter, schemas: Mapping[str, Schema], others: Iterable[Filter] = ()) -> None:
+def check(
+    parsed: Filter,
+    schemas: Mapping[str, Schema],
+    others: Iterable[Filter] = (),
+    *,
+    fields_per_filter: float = FIELDS_PER_FILTER,
+    fields_per_group: float = FIELDS_PER_GROUP,
+) -> None:
     """Hold a filter against its dataset group.
 
-    schemas: dataset type in upper case -> schema.  others: the group's filters; fields are limited over all of them.
+    schemas: dataset type in upper case -> schema.  others: the group's filters; their fields count towards its quota.
     Raises ValueError: dataset or column that does not exist or cannot be used, values of the wrong type, quotas.
     """
     for condition in parsed.conditions:
@@ -297,11 +304,15 @@ def check(parsed: Filter, schemas: Mapping[str, Schema], others: Iterable[Filter
                 condition.position,
                 f"{condition.column} is a string, {condition.operator} compares numbers; use IN, NOT IN, = or !=",
             )
-    everywhere = parsed.fields.union(*(other.fields for other in others))
-    if len(everywhere) > FIELDS_PER_GROUP:
+    if len(parsed.fields) > fields_per_filter:
         raise ValueError(
-            f"The dataset group's filters would use {len(everywhere)} distinct fields, at most {FIELDS_PER_GROUP} may "
-            "be used; delete a filter or use fields that other filters use"
+            f"Filter expression uses {len(parsed.fields)} distinct fields, at most {fields_per_filter:g} are allowed"
+        )
+    everywhere = parsed.fields.union(*(other.fields for other in others))
+    if len(everywhere) > fields_per_group:
+        raise ValueError(
+            f"The dataset group's filters would use {len(everywhere)} distinct fields, at most {fields_per_group:g} "
+            "may be used; delete a filter or use fields that other filters use"
         )
 
 
@@ -334,12 +345,7 @@ class _Reader:
         for token in ids:
             if _spelled(token, OF_ID) != id_name:
                 _refuse(self.text, token.start_pos, f"expected {id_name} as before, but found {token}")
-        read = Filter(self.text, id_name, tuple(self.expression(expression, id_name) for expression in trees))
-        if len(read.fields) > FIELDS_PER_FILTER:
-            raise ValueError(
-                f"Filter expression uses {len(read.fields)} distinct fields, at most {FIELDS_PER_FILTER} are allowed"
-            )
-        return read
+        return Filter(self.text, id_name, tuple(self.expression(expression, id_name) for expression in trees))
 
     def expression(self, tree: Tree, id_name: str) -> Expression:
         kind, _, _, disjunction, *rest = tree.children
