@@ -3,9 +3,11 @@
 The order in which a sum is taken depends on the number of threads and on the width of a processor's registers, so both
 are part of a result.  Processes that compute start with ``ENVIRONMENT`` (it must be set before numpy and torch are
 loaded) and call ``fix`` once; then the same seed gives the same bytes on one core or many.
+``python -m lib.reproducible COMMAND …`` starts a command that way.
 """
 
 import os
+import sys
 
 THREADS = 2
 
@@ -35,3 +37,12 @@ def fix(seed: int) -> None:
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
     threadpool_limits(THREADS)
+
+
+def launch(command: list[str]) -> None:
+    """Become this command, in an environment where what it computes can be computed again."""
+    os.execvpe(command[0], command, environment())
+
+
+if __name__ == "__main__":
+    launch(sys.argv[1:])

@@ -1,0 +1,348 @@
+"""A solution version + what users did since -> answers, in milliseconds.
+
+Everything that takes time is done when a campaign is loaded: histories lie in one piece, items and users in columns.
+A request costs one forward pass of the model, one ranking, and what its own filter needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
+from lib.data.schema import Schema
+from lib.filters import Attribute, Columns, Filter
+from lib.ranking import promote, rank, softmax
+from lib.recipes.recipe import Model, Recipe, Request
+from lib.store.events import LiveEvent
+
+EVENTS_PER_TYPE = 100
+"""Filters look at so many of a user's newest interactions of each event type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Rows of Items or Users by id.  numbers, added: id -> row; added are those put since the campaign was loaded."""
+
+    numbers: Mapping[str, int]
+    columns: Columns
+    added: Mapping[str, int] = field(default_factory=dict)
+
+    def row(self, id: str | None) -> int | None:
+        """The row of an id, None for an unknown one."""
+        row = self.numbers.get(id)
+        return self.added.get(id) if row is None else row
+
+    def put(self, rows: Mapping[str, Mapping[str, object]]) -> "Records":
+        """With whole rows replaced or added, by id."""
+        added, changed = dict(self.added), {}
+        for id, row in rows.items():
+            number = self.row(id)
+            if number is None:
+                number = added[id] = self.columns.n_rows + len(added) - len(self.added)
+            changed[number] = row
+        return replace(self, columns=self.columns.put(changed), added=added)
+
+
+@dataclass(frozen=True, slots=True)
+class Restriction:
+    """A filter with the values a request brings for it."""
+
+    filter: Filter
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """percent of the answer is taken from what ``restriction`` lets through."""
+
+    name: str
+    percent: int
+    restriction: Restriction
+
+
+class Visitor:
+    """Who asks: what the model, and what filters, know about a user or session at this moment."""
+
+    def __init__(self, history: History, row: Mapping[str, object], attributes: Mapping[str, Attribute], done: "_Done"):
+        self.history = history
+        self.row = row
+        self.attributes = attributes
+        self._done = done
+
+    @cached_property
+    def interactions(self) -> dict[str, np.ndarray]:
+        """Lower-case event type -> rows of the items of the newest interactions of that type."""
+        return self._done.newest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """Everything a user did, oldest first.  items: (T,) rows.  types: (T,) positions in names."""
+
+    items: np.ndarray
+    types: np.ndarray
+    names: Sequence[str]
+
+    def newest(self) -> dict[str, np.ndarray]:
+        return {
+            self.names[event_type]: self.items[np.flatnonzero(self.types == event_type)[-EVENTS_PER_TYPE:]]
+            for event_type in np.unique(self.types)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Recommended:
+    """An answer, best first; the lists are equally long.
+
+    scores: None where the recipe gives none.  promoted: whether the promotion put the item there.  metadata: column in
+    lower case -> text, None where no column was asked for.
+    """
+
+    item_ids: list[str]
+    scores: list[float] | None
+    promoted: list[bool]
+    metadata: list[dict[str, str]] | None
+
+
+class Campaign:
+    """A loaded solution version.  Requests may come from several threads; ``put_items`` and ``put_users`` from one.
+
+    Rows of items: first the model's catalogue, then one that is all null and stands for unknown items, then items that
+    came after the training: filters and metadata know them, the model does not.
+    """
+
+    def __init__(self, recipe: Recipe, model: Model, datasets: Datasets):
+        """datasets: what was imported; live events and put records come in through ``visitor`` and ``put_*``."""
+        self.recipe = recipe
+        self.model = model
+        self.n_items = len(model.catalogue.item_ids)
+        self.latest = int(datasets.interactions["TIMESTAMP"].max()) if len(datasets.interactions) else 0
+        self.schemas = datasets.schemas
+        present = catalogue(datasets)
+        outside = np.setdiff1d(present.item_ids, model.catalogue.item_ids, assume_unique=True)
+        ids = [*model.catalogue.item_ids.tolist(), None, *outside.tolist()]
+        self.item_ids = np.array(ids, dtype=object)
+        self.items = _records(datasets.items, "ITEM_ID", datasets.schemas.get("ITEMS"), ids)
+        user_ids = [] if datasets.users is None else datasets.users["USER_ID"].tolist()
+        self.users = _records(datasets.users, "USER_ID", datasets.schemas.get("USERS"), user_ids)
+        self.event_types = present.event_types.tolist()
+        self.done = histories(datasets.interactions, Catalogue(np.array(ids, dtype=object), present.event_types))
+        self.histories = self._known(self.done)
+        self._user_numbers = {user_id: number for number, user_id in enumerate(self.done.user_ids.tolist())}
+
+    @classmethod
+    def load(cls, recipe: Recipe, folder: Path, datasets: Datasets) -> "Campaign":
+        """The version whose model lies in ``folder``."""
+        return cls(recipe, recipe.load(folder), datasets)
+
+    def put_items(self, rows: Mapping[str, Mapping[str, object]]) -> None:
+        """Filters and metadata see these items from now on."""
+        self.items = self.items.put(rows)
+
+    def put_users(self, rows: Mapping[str, Mapping[str, object]]) -> None:
+        """Filters and the model see these users' columns from now on."""
+        self.users = self.users.put(rows)
+
+    def visitor(self, user_id: str | None, events: Sequence[LiveEvent] = ()) -> Visitor:
+        """A user or session with its live events, oldest first."""
+        number = self._user_numbers.get(user_id, -1)
+        history = self.histories[number] if number >= 0 else _nothing(self.histories)
+        done = self.done[number] if number >= 0 else _nothing(self.done)
+        names: list[str] = self.event_types
+        if events:
+            if self.recipe.real_time:
+                history = self._extended(history, events)
+            items, types, names = self._seen(events)
+            done = History(np.append(done.items, items), done.times, np.append(done.event_types, types))
+        row = self.users.row(user_id)
+        columns = self.users.columns
+        names_of_user = () if row is None else columns.columns
+        return Visitor(
+            history,
+            {name: columns.value(name, row) for name in names_of_user},
+            {name: columns.attribute(name, row) for name in names_of_user},
+            _Done(done.items, done.event_types, names),
+        )
+
+    def recommend(
+        self,
+        visitor: Visitor,
+        *,
+        num_results: int,
+        now: int,
+        item_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+        restriction: Restriction | None = None,
+        promotion: Promotion | None = None,
+        metadata_columns: Sequence[str] = (),
+        rng: np.random.Generator | None = None,
+    ) -> Recommended:
+        """The best items for a visitor, or those related to an item, which is not among them itself.
+
+        now: epoch seconds.  restriction holds for all but promoted items, whose places ``rng`` draws.
+        Raises ValueError for a filter, or values for it, that cannot be applied.
+        """
+        item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
+        known = item is not None and item < self.n_items
+        scores = self._scores(visitor, now, item if known else -1, context)
+        allowed = self._allowed(restriction, visitor, item)
+        ranked = rank(scores, num_results, self._without(allowed, item if known else None))
+        if promotion is None:
+            items = ranked.items[0]
+            items = items[items >= 0]
+            promoted = [False] * len(items)
+        else:
+            allowed = self._allowed(promotion.restriction, visitor, item)
+            chosen = rank(scores, num_results, self._without(allowed, item if known else None))
+            mixed = promote(ranked, chosen, num_results, promotion.percent, rng)
+            items, promoted = mixed.items, mixed.promoted.tolist()
+        chances = softmax(scores)[0, items].tolist() if self.recipe.scored else None
+        return Recommended(
+            self.item_ids[items].tolist(), chances, promoted, self._metadata(items.tolist(), metadata_columns)
+        )
+
+    def rerank(
+        self,
+        visitor: Visitor,
+        input_list: Sequence[str],
+        *,
+        now: int,
+        context: Mapping[str, str] | None = None,
+        restriction: Restriction | None = None,
+        metadata_columns: Sequence[str] = (),
+    ) -> Recommended:
+        """The given items, best first; those the model does not know follow in their order with score 0.
+
+        Scores are shares among the known items given, also of those that the restriction drops.
+        """
+        ids = list(dict.fromkeys(input_list))
+        found = [self.items.row(id) for id in ids]
+        rows = np.array([self.n_items if row is None else row for row in found], dtype=np.int64)
+        allowed = self._allowed(restriction, visitor, None)
+        kept = np.ones(len(rows), dtype=bool) if allowed is None else allowed[rows]
+        known = np.flatnonzero(rows < self.n_items)
+        order, chances = np.empty(0, dtype=np.int64), []
+        if len(known):
+            scores = self._scores(visitor, now, -1, context)[:, rows[known]]
+            ranked = rank(scores, len(known), kept[known]).items[0]
+            ranked = ranked[ranked >= 0]
+            order, chances = known[ranked], softmax(scores)[0, ranked].tolist()
+        unknown = np.flatnonzero((rows >= self.n_items) & kept)
+        order = np.append(order, unknown)
+        return Recommended(
+            [ids[place] for place in order],
+            chances + [0.0] * len(unknown) if self.recipe.scored else None,
+            [False] * len(order),
+            self._metadata(rows[order].tolist(), metadata_columns),
+        )
+
+    def _scores(self, visitor: Visitor, now: int, item: int, context: Mapping[str, str] | None) -> np.ndarray:
+        request = Request(
+            history=visitor.history, now=now, item=item, user=visitor.row, context={} if context is None else context
+        )
+        return self.model.scores([request])
+
+    def _allowed(self, restriction: Restriction | None, visitor: Visitor, item: int | None) -> np.ndarray | None:
+        """(n_rows,) bool over the rows of items, None for all."""
+        if restriction is None:
+            return None
+        wanted = restriction.filter
+        if wanted.id_name != "ItemID":
+            raise ValueError(
+                f"The filter chooses among {wanted.id_name}, this campaign recommends items: {wanted.text}"
+            )
+        if wanted.reads("CURRENTITEM") and self.recipe.recipe_type != "RELATED_ITEMS":
+            raise ValueError(
+                f"The filter uses CurrentItem, which only campaigns for related items have; this one is of "
+                f"{self.recipe.name}: {wanted.text}"
+            )
+        return wanted.allowed(
+            self.items.columns,
+            values=restriction.values,
+            user=visitor.attributes,
+            current_item=item,
+            interactions=visitor.interactions if wanted.reads("INTERACTIONS") else None,
+        )
+
+    def _without(self, allowed: np.ndarray | None, item: int | None) -> np.ndarray | None:
+        """(I,) bool: the candidates, without the item that was asked about."""
+        candidates = None if allowed is None else allowed[: self.n_items]
+        if item is not None:
+            candidates = np.ones(self.n_items, dtype=bool) if candidates is None else candidates.copy()
+            candidates[item] = False
+        return candidates
+
+    def _metadata(self, rows: Sequence[int], names: Sequence[str]) -> list[dict[str, str]] | None:
+        if not names:
+            return None
+        columns = self.items.columns
+        found = []
+        for row in rows:
+            values = ((name, columns.text(name.upper(), row)) for name in names)
+            found.append({name.lower(): text for name, text in values if text is not None})
+        return found
+
+    def _known(self, done: Histories) -> Histories:
+        """What the model can use: items of its catalogue, event types it was trained on."""
+        numbers = self._trained_types(self.event_types)
+        types = numbers[done.event_types] if len(numbers) else done.event_types
+        used = (done.items < self.n_items) & (types >= 0)
+        if used.all():
+            return replace(done, event_types=types)
+        before = np.concatenate([[0], np.cumsum(used)])
+        return Histories(done.user_ids, before[done.offsets], done.items[used], done.times[used], types[used])
+
+    def _trained_types(self, names: Sequence[str]) -> np.ndarray:
+        """(E,) int32: the model's numbers of event types, -1 for those it was not trained on.
+
+        Without an EVENT_TYPE column all events are of one nameless type, whatever live events call theirs.
+        """
+        trained = self.model.catalogue.event_types.tolist()
+        if trained == [""]:
+            return np.zeros(len(names), dtype=np.int32)
+        return np.array([trained.index(name) if name in trained else -1 for name in names], dtype=np.int32)
+
+    def _extended(self, history: History, events: Sequence[LiveEvent]) -> History:
+        """The history with live events merged in by time."""
+        rows = [self.items.numbers.get(event.item_id, self.n_items) for event in events]
+        types = self._trained_types([event.event_type.lower() for event in events])
+        used = [n for n, row in enumerate(rows) if row < self.n_items and types[n] >= 0]
+        times = np.append(history.times, np.array([int(events[n].sent_at) for n in used], dtype=np.int64))
+        items = np.append(history.items, np.array([rows[n] for n in used], dtype=np.int32))
+        event_types = np.append(history.event_types, types[used])
+        order = np.argsort(times, kind="stable")
+        return History(items[order], times[order], event_types[order])
+
+    def _seen(self, events: Sequence[LiveEvent]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Rows and event types of live events on items of any kind, and the names of all event types."""
+        names = list(self.event_types)
+        numbers = {name: number for number, name in enumerate(names)}
+        rows, types = [], []
+        for event in events:
+            row = self.items.row(event.item_id)
+            if row is None:
+                continue
+            name = event.event_type.lower()
+            if name not in numbers:
+                numbers[name] = len(names)
+                names.append(name)
+            rows.append(row)
+            types.append(numbers[name])
+        return np.array(rows, dtype=np.int32), np.array(types, dtype=np.int32), names
+
+
+def _records(table: pd.DataFrame | None, key: str, schema: Schema | None, ids: Sequence[str | None]) -> Records:
+    """Records whose rows are numbered as ``ids``."""
+    numbers = {id: number for number, id in enumerate(ids) if id is not None}
+    if table is None or schema is None:
+        return Records(numbers, Columns(len(ids), {}))
+    rows = np.array([numbers[id] for id in table[key]], dtype=np.int64)
+    return Records(numbers, Columns.of(table, schema, rows, len(ids)))
+
+
+def _nothing(of: Histories) -> History:
+    return History(of.items[:0], of.times[:0], of.event_types[:0])

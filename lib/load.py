@@ -1,0 +1,166 @@
+"""Load on an HTTP service of this machine: how long requests take and how many are answered per second.
+
+One thread, one connection a client, each kept open and asked again as soon as it has answered (a closed loop), so the
+client costs little of the processor that it shares with the service.
+"""
+
+import asyncio
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import httptools
+import numpy as np
+import uvloop
+
+MOST_CLIENTS = 256
+MOST_REQUESTS = 1_000_000
+SILENT_SECONDS = 30.0  # without any answer: then the measurement ends in an error
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What the clients saw.
+
+    milliseconds: (N,) float64, of each answered request in the order of their answers.  seconds: of the whole
+    measurement.  errors: status of answers that were no success -> how many; they count as answered.
+    """
+
+    milliseconds: np.ndarray
+    seconds: float
+    errors: dict[int, int]
+
+    @property
+    def requests_per_second(self) -> float:
+        """Answered requests in a second."""
+        return len(self.milliseconds) / self.seconds
+
+    def percentile(self, percent: float) -> float:
+        """Milliseconds within which ``percent`` of the requests were answered."""
+        return float(np.percentile(self.milliseconds, percent))
+
+
+def measure(
+    url: str,
+    path: str,
+    bodies: Sequence[bytes],
+    *,
+    clients: int,
+    requests: int,
+    seconds: float = math.inf,
+    headers: Sequence[tuple[str, str]] = (("Content-Type", "application/json"),),
+) -> Measurement:
+    """POST ``bodies`` in turn, over and over, ``requests`` times in all, from ``clients`` at once.
+
+    url: scheme, host and port of a service on this machine.  seconds: after which no more is asked, if sooner.  Runs in
+    a thread of its own, so notebooks, which have an event loop already, may call it.  Raises ValueError for what it will
+    not do, ConnectionError if the service is not there or goes away, TimeoutError if it falls silent for half a minute.
+    """
+    host, port = _loopback(url)
+    if not 1 <= clients <= MOST_CLIENTS or not 1 <= requests <= MOST_REQUESTS or not bodies:
+        raise ValueError(
+            f"{clients} clients, {requests} requests, {len(bodies)} bodies: there may be 1 to {MOST_CLIENTS} clients, "
+            f"1 to {MOST_REQUESTS} requests, and at least one body"
+        )
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}:{port}", *(f"{name}: {value}" for name, value in headers)]
+    head = "\r\n".join(lines)
+    messages = [f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
+    with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
+        return thread.submit(
+            uvloop.run, _measure(host, port, messages, min(clients, requests), requests, seconds)
+        ).result()
+
+
+def _loopback(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+    try:
+        local = parts.scheme == "http" and parts.port is not None and ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise ValueError(f"{url}: load is only put on this machine; give a URL such as http://127.0.0.1:8400")
+    return host, parts.port
+
+
+async def _measure(
+    host: str, port: int, messages: list[bytes], clients: int, requests: int, seconds: float
+) -> Measurement:
+    loop = asyncio.get_running_loop()
+    work = _Work(itertools.cycle(messages), requests, math.inf)
+    connected = [(await loop.create_connection(lambda: _Client(work), host, port))[1] for _ in range(clients)]
+    started = time.perf_counter()
+    work.until = started + seconds
+    try:
+        for client in connected:
+            client.ask()
+        await _finish(connected)
+    finally:
+        for client in connected:
+            client.transport.abort()
+    answers = sorted(answer for client in connected for answer in client.answers)
+    lasted = answers[-1][0] - started
+    errors: dict[int, int] = {}
+    for _, _, status in answers:
+        if not 200 <= status < 300:
+            errors[status] = errors.get(status, 0) + 1
+    return Measurement(np.array([milliseconds for _, milliseconds, _ in answers]), lasted, errors)
+
+
+@dataclass(slots=True)
+class _Work:
+    """What the clients share: the messages, how many may still be sent, and until when."""
+
+    messages: Iterator[bytes]
+    left: int
+    until: float
+
+
+class _Client(asyncio.Protocol):
+    """One connection that asks again as soon as it has its answer.  answers: (when, milliseconds, status)."""
+
+    def __init__(self, work: _Work):
+        self.work = work
+        self.answers: list[tuple[float, float, int]] = []
+        self.done = asyncio.get_running_loop().create_future()
+        self.parser = httptools.HttpResponseParser(self)
+
+    def ask(self) -> None:
+        self.asked = time.perf_counter()
+        if self.work.left == 0 or self.asked > self.work.until:
+            self.done.set_result(None)
+            return
+        self.work.left -= 1
+        self.transport.write(next(self.work.messages))
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        now = time.perf_counter()
+        self.answers.append((now, (now - self.asked) * 1000, self.parser.get_status_code()))
+        self.ask()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(ConnectionError("the service closed a connection before it had answered"))
+
+
+async def _finish(clients: list[_Client]) -> None:
+    waiting = {client.done for client in clients}
+    answered = -1
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, timeout=SILENT_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        before, answered = answered, sum(len(client.answers) for client in clients)
+        if waiting and answered == before:
+            raise TimeoutError(f"no answer for {SILENT_SECONDS:.0f} seconds, after {answered} that came")

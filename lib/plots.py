@@ -1,0 +1,182 @@
+"""The figures of the notebooks: each function draws one thing on the axes it is given.
+
+Titles say what is drawn, axes carry units, colours stay apart for colour-blind readers and in grey print.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#20639b", "#d9772b", "#8a8f98"
+PALETTE = (BLUE, ORANGE, "#3caea3", "#a23b72", "#6b8e23", "#c9a227", "#7768ae", "#b0413e", "#4f5d75", "#2d936c", GREY)
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.labelsize": 8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "figure.constrained_layout.use": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+}
+
+
+def figure(columns: int = 1, height: float = 2.5) -> tuple[Figure, Axes | np.ndarray]:
+    """A figure 5 inches wide at 80 dots an inch in the house's style, with one or more axes side by side."""
+    plt.rcParams.update(STYLE)
+    return plt.subplots(1, columns, figsize=(5, height), dpi=80)
+
+
+def long_tail(ax: Axes, counts: np.ndarray) -> None:
+    """Share of all interactions that the most popular items hold.  counts: (I,) interactions of each item."""
+    ordered = np.sort(counts)[::-1]
+    share = np.concatenate([[0], ordered.cumsum() / max(ordered.sum(), 1)])
+    ax.plot(np.linspace(0, 100, len(share)), 100 * share, color=BLUE)
+    ax.plot([0, 100], [0, 100], color=GREY, linestyle=":", linewidth=1)
+    ax.set(title="Long tail", xlabel="most popular items (%)", ylabel="interactions (%)")
+
+
+def history_lengths(ax: Axes, lengths: np.ndarray) -> None:
+    """How many users have how many interactions, on a logarithmic axis.  lengths: (U,) int >= 1."""
+    edges = np.unique(np.geomspace(1, lengths.max() + 1, 25).astype(int))
+    ax.hist(lengths, bins=edges, color=BLUE, edgecolor="white", linewidth=0.4)
+    ax.set(title="History length", xlabel="interactions of a user", ylabel="users", xscale="log")
+
+
+def activity(ax: Axes, per_day: pd.Series) -> None:
+    """Interactions over time.  per_day: number of interactions, indexed by date."""
+    ax.fill_between(per_day.index, per_day.to_numpy(), color=BLUE, alpha=0.35, linewidth=0)
+    ax.plot(per_day.index, per_day.to_numpy(), color=BLUE, linewidth=1)
+    ax.set(title="Activity over time", ylabel="interactions a day", ylim=(0, None))
+    locator = ax.xaxis.get_major_locator()
+    ax.xaxis.set_major_formatter(plt.matplotlib.dates.ConciseDateFormatter(locator))
+
+
+def filled(ax: Axes, share: pd.Series) -> None:
+    """How much of each column is filled.  share: fraction in [0, 1], indexed by column name."""
+    ax.barh(share.index[::-1], 100 * share.to_numpy()[::-1], color=BLUE)
+    ax.axvline(70, color=ORANGE, linestyle="--", linewidth=1)
+    ax.set(title="Filled columns (dashed: 70 %, advised)", xlabel="rows with a value (%)", xlim=(0, 100))
+    ax.grid(axis="y", visible=False)
+
+
+def loss(ax: Axes, log: pd.DataFrame, guess: float) -> None:
+    """Training loss by step.  log: columns step and loss.  guess: loss of guessing evenly among all items."""
+    ax.plot(log["step"], log["loss"], color=BLUE, marker="o", markersize=3)
+    ax.axhline(guess, color=GREY, linestyle="--", linewidth=1)
+    ax.set(title="Training loss (dashed: guessing evenly)", xlabel="epoch", ylabel="cross-entropy (nats)")
+    ax.xaxis.set_major_locator(plt.matplotlib.ticker.MaxNLocator(integer=True))
+
+
+def embeddings(ax: Axes, vectors: np.ndarray, categories: Sequence[str], most: int = 8) -> None:
+    """Items in the plane of their two main directions, coloured by category.
+
+    vectors: (I, D).  categories: (I,) names; beyond the ``most`` frequent ones they share the colour of the rest.
+    """
+    centred = vectors - vectors.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    # A singular vector's sign is arbitrary: fix it, so that the picture is the same everywhere.
+    directions = directions[:2] * np.sign(directions[:2, np.abs(directions[:2]).argmax(axis=1)].diagonal())[:, None]
+    places = centred @ directions.T
+    names = pd.Series(categories).fillna("(none)")
+    shown = names.value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:most]
+    rest = ~names.isin(shown).to_numpy()
+    if rest.any():
+        ax.scatter(*places[rest].T, s=4, color=GREY, alpha=0.4, linewidths=0, label="others")
+    for name, colour in zip(shown, PALETTE):
+        ax.scatter(*places[(names == name).to_numpy()].T, s=6, color=colour, alpha=0.75, linewidths=0, label=name)
+    ax.set(title="Items as the model places them", xlabel="first direction", ylabel="second direction")
+    ax.set(xticks=[], yticks=[])
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+
+
+def trials(ax: Axes, table: pd.DataFrame, metric: str) -> None:
+    """Each trial's value and the best so far.  table: columns number, value, state."""
+    done = table[table["state"] == "COMPLETE"]
+    other = table[table["state"] != "COMPLETE"].dropna(subset="value")
+    ax.scatter(done["number"], done["value"], color=BLUE, s=18, label="finished")
+    if len(other):
+        ax.scatter(other["number"], other["value"], color=GREY, marker="x", s=18, label="pruned")
+    ax.step(done["number"], done["value"].cummax(), where="post", color=ORANGE, linewidth=1, label="best so far")
+    ax.set(title="Trials", xlabel="trial", ylabel=metric)
+    ax.xaxis.set_major_locator(plt.matplotlib.ticker.MaxNLocator(integer=True))
+    ax.legend()
+
+
+def importances(ax: Axes, shares: Mapping[str, float]) -> None:
+    """How much of the trials' differences each hyperparameter explains.  shares: name -> share, summing to 1."""
+    names = sorted(shares, key=lambda name: (shares[name], name))
+    ax.barh(names, [100 * shares[name] for name in names], color=BLUE)
+    ax.set(title="What mattered", xlabel="explained variance (%)", xlim=(0, 100))
+    ax.grid(axis="y", visible=False)
+
+
+def intervals(ax: Axes, table: pd.DataFrame, metric: str) -> None:
+    """A metric with its interval by version.  table: columns mean, low, high, indexed by name, best first."""
+    rows = table[::-1]
+    around = np.abs(rows[["low", "high"]].to_numpy().T - rows["mean"].to_numpy())
+    ax.errorbar(rows["mean"], range(len(rows)), xerr=around, fmt="o", color=BLUE, ecolor=GREY, capsize=3, markersize=5)
+    ax.set_yticks(range(len(rows)), rows.index)
+    ax.set(title=f"{metric} with 95 % interval", xlabel=metric, xlim=(0, None), ylim=(-0.6, len(rows) - 0.4))
+
+
+def slices(ax: Axes, table: pd.DataFrame, metric: str, by: str) -> None:
+    """A metric by slice and version, side by side.  table: (slices x versions) values."""
+    width = 0.8 / max(table.shape[1], 1)
+    for n, name in enumerate(table.columns):
+        left = np.arange(len(table)) + (n - (table.shape[1] - 1) / 2) * width
+        ax.bar(left, table[name], width, color=PALETTE[n % len(PALETTE)], label=name)
+    ax.set_xticks(range(len(table)), table.index)
+    ax.set(title=f"{metric} by {by}", ylabel=metric, xlabel=by)
+    ax.grid(axis="x", visible=False)
+    ax.legend()
+
+
+def reliability(ax: Axes, table: pd.DataFrame) -> None:
+    """How often items came true against how likely the scores said.  table: columns score, share."""
+    low = max(min(table["score"].min(), table["share"][table["share"] > 0].min()), 1e-6)
+    ax.plot([low, 1], [low, 1], color=GREY, linestyle=":", linewidth=1)
+    ax.plot(table["score"], table["share"], color=BLUE, marker="o", markersize=3)
+    ax.set(title="Reliability of scores", xlabel="score", ylabel="share chosen", xscale="log", yscale="log")
+
+
+def latency(axes: Sequence[Axes], measurements: Mapping[int, "object"]) -> None:
+    """Latency and throughput under load.  axes: two.  measurements: clients -> ``lib.load.Measurement``."""
+    clients = list(measurements)
+    left, right = axes
+    for percentile, colour in ((50, BLUE), (99, ORANGE)):
+        values = [np.percentile(measurements[n].latencies, percentile) for n in clients]
+        left.plot(range(len(clients)), values, marker="o", markersize=4, color=colour, label=f"p{percentile}")
+    left.set(title="Latency", xlabel="clients at once", ylabel="milliseconds", ylim=(0, None))
+    left.legend()
+    right.bar(range(len(clients)), [measurements[n].requests_per_second for n in clients], color=BLUE, width=0.6)
+    right.set(title="Throughput", xlabel="clients at once", ylabel="requests a second")
+    for ax in axes:
+        ax.set_xticks(range(len(clients)), clients)
+
+
+def composition(ax: Axes, lists: Mapping[str, Sequence[str]], most: int = 7) -> None:
+    """What recommendation lists are made of.  lists: moment -> the category of each recommended item, in order."""
+    table = pd.DataFrame({moment: pd.Series(names).value_counts() for moment, names in lists.items()}).fillna(0)
+    order = table.sum(axis=1).sort_index().sort_values(ascending=False, kind="stable").index
+    shown = table.loc[order[:most]]
+    if len(order) > most:
+        shown = pd.concat([shown, table.loc[order[most:]].sum().to_frame("others").T])
+    bottom = np.zeros(shown.shape[1])
+    for colour, (name, row) in zip([*PALETTE[:most], GREY], shown.iterrows()):
+        ax.bar(shown.columns, row, 0.6, bottom=bottom, color=colour, label=name)
+        bottom += row.to_numpy()
+    ax.set(title="Categories of the recommended items", ylabel="items")
+    ax.grid(axis="x", visible=False)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

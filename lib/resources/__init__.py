@@ -1,0 +1,1 @@
+"""Amazon Personalize's nouns: what may be created, changed, deleted, and when."""

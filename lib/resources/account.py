@@ -1,0 +1,39 @@
+"""One account in one region: what every operation is called with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from lib.resources.quotas import DEFAULTS
+from lib.store.database import Store
+
+SERVICE_ARN = "arn:aws:personalize:::"
+
+
+def no_wake() -> None:
+    """Start nothing: jobs wait until somebody runs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account's store, clock and limits.
+
+    now: the time, UTC and aware.  wake: sees to it that pending jobs are worked on, and returns at once.
+    buckets: name of an S3 bucket -> the folder that stands for it.  seed: of everything that draws by chance.
+    settling: how long a resource that needs no computing stays in CREATE PENDING, CREATE IN_PROGRESS or DELETE PENDING.
+    """
+
+    store: Store
+    region: str
+    account_id: str
+    now: Callable[[], datetime]
+    quotas: Mapping[str, float] = field(default_factory=lambda: DEFAULTS)
+    wake: Callable[[], None] = no_wake
+    buckets: Mapping[str, Path] = field(default_factory=dict)
+    seed: int = 0
+    settling: timedelta = timedelta(milliseconds=200)
+
+    def arn(self, kind: str, name: str) -> str:
+        """``kind``: as ARNs spell it, ``dataset-group``."""
+        return f"arn:aws:personalize:{self.region}:{self.account_id}:{kind}/{name}"

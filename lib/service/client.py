@@ -1,0 +1,59 @@
+"""The door for notebooks: genuine boto3 clients whose requests are answered inside the process.
+
+botocore validates, serialises and retries as ever; just before it would open a socket, its ``before-send`` event hands
+the request to the dispatcher, and what comes back is parsed, turned into exceptions and paginated as ever.
+"""
+
+import io
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import botocore.session
+from botocore import UNSIGNED
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
+from urllib3.response import HTTPResponse
+
+from lib.service import model, wire
+from lib.service.dispatch import Dispatcher
+
+# Never connected to: an address that could not answer, should the event ever fail to.
+ENDPOINT = "http://in-process.invalid"
+
+# Whatever profile, configuration file or endpoint the environment names is meant for AWS.
+_UNCONFIGURED = {"profile": (None, None, None, None), "config_file": (None, None, "/dev/null", None)}
+
+
+def connect(service: str, dispatcher: Dispatcher, region: str) -> Any:
+    """A boto3 client of ``service`` whose operations ``dispatcher`` performs."""
+    if service not in model.SERVICES:
+        raise ValueError(f"{service!r} is no service of Amazon Personalize: choose one of {', '.join(model.SERVICES)}")
+    session = boto3.Session(botocore_session=botocore.session.Session(session_vars=dict(_UNCONFIGURED)))
+    client = session.client(
+        service,
+        region_name=region,
+        endpoint_url=ENDPOINT,
+        config=Config(signature_version=UNSIGNED),
+    )
+
+    def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        parts = urlsplit(request.url)
+        answered = wire.answer(
+            dispatcher,
+            request.method,
+            parts.path or "/",
+            {name.lower(): _text(value) for name, value in request.headers.items()},
+            request.body or b"",
+            request_id=str(uuid.uuid4()),
+        )
+        raw = HTTPResponse(io.BytesIO(answered.body), preload_content=False)
+        return AWSResponse(request.url, answered.status, dict(answered.headers), raw)
+
+    client.meta.events.register("before-send", answer)
+    return client
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

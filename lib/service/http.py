@@ -1,0 +1,231 @@
+"""The door for everyone else: the dispatcher behind a port, for any AWS client.
+
+One ASGI application without a framework on the path of operations, since a recommendation costs less than a framework
+does; ``/health`` and ``/metrics`` are called rarely and have one.  Operations run in a few threads, so that loading a
+model or waiting for the disk holds nobody else up.
+"""
+
+import asyncio
+import time
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from lib.resources.errors import ApiError, ThrottlingException
+from lib.service import wire
+from lib.service.dispatch import Dispatcher
+
+BODY_BYTES = 4 * 2**20  # ten items with properties of 32,000 characters, each escaped to twelve bytes
+DISCARDED_BYTES = 4 * BODY_BYTES  # read and dropped, so that whoever sent too much can still read why it was refused
+HEADER_BYTES = 2**16
+REQUEST_SECONDS = 20.0  # for a request to arrive, from its first byte to its last
+KEEP_ALIVE_SECONDS = 65
+SHUTDOWN_SECONDS = 3
+REQUESTS_IN_FLIGHT = 256
+THREADS = 8
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # seconds
+
+Log = Callable[[bytes], object]
+
+
+class InternalFailure(ApiError):
+    """Our fault."""
+
+
+class RequestEntityTooLargeException(ApiError):
+    """The body is over the limit."""
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP over a connection, closed when a request takes too long to arrive or its head grows too large."""
+
+    arriving: asyncio.TimerHandle | None = None
+    head_bytes = 0
+    in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.arriving = self.loop.call_later(REQUEST_SECONDS, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._arrived()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self.in_head, self.head_bytes = True, 0
+        if self.arriving is None:
+            self.arriving = self.loop.call_later(REQUEST_SECONDS, self.timeout_keep_alive_handler)
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._arrived()
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.in_head:
+            self.head_bytes += len(data)
+            if self.head_bytes > HEADER_BYTES and not self.transport.is_closing():
+                self.send_400_response(f"The head of a request may have {HEADER_BYTES} bytes.")
+
+    def _arrived(self) -> None:
+        if self.arriving is not None:
+            self.arriving.cancel()
+            self.arriving = None
+
+
+class Metrics:
+    """What Prometheus may ask for."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        labels = ("service", "operation")
+        self.requests = Counter("personalize_requests", "Requests answered.", labels, registry=self.registry)
+        self.errors = Counter(
+            "personalize_errors", "Requests answered with an error.", (*labels, "error"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "personalize_request_seconds",
+            "Time from the last byte of a request to its answer.",
+            labels,
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+
+    def count(self, answered: wire.Answer, seconds: float) -> None:
+        """Count one answer."""
+        operation = answered.operation
+        labels = (operation.service, operation.name) if operation else ("", "")
+        self.requests.labels(*labels).inc()
+        self.seconds.labels(*labels).observe(seconds)
+        if answered.error is not None:
+            self.errors.labels(*labels, answered.error).inc()
+
+
+class Application:
+    """The ASGI application.
+
+    authorise: raises ApiError for who may not call.  log: takes one line of JSON for each operation called.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        authorise: wire.Authorise,
+        log: Log,
+        requests_in_flight: int = REQUESTS_IN_FLIGHT,
+    ):
+        self.dispatcher, self.authorise, self.log = dispatcher, authorise, log
+        self.metrics = Metrics()
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
+        self.requests_in_flight, self.in_flight = requests_in_flight, 0
+        self.pages = Starlette(routes=[Route("/health", self._health), Route("/metrics", self._metrics)])
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Callable, send: Callable) -> None:
+        if scope["path"] in ("/health", "/metrics"):
+            await self.pages(scope, receive, send)
+            return
+        request_id = str(uuid.uuid4())
+        started = time.perf_counter()
+        if self.in_flight >= self.requests_in_flight:
+            error = ThrottlingException(f"{self.in_flight} requests are being answered; try again in a moment")
+            answered = wire.refuse(scope["method"], scope["path"], error, request_id=request_id)
+        else:
+            self.in_flight += 1
+            try:
+                body = await _body(receive)
+                if body is None:
+                    return
+                started = time.perf_counter()
+                answered = await self._answer(scope, body, request_id)
+            finally:
+                self.in_flight -= 1
+        seconds = time.perf_counter() - started
+        self.metrics.count(answered, seconds)
+        self._log(request_id, answered, seconds)
+        await _send(send, answered)
+
+    def _answer(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> Awaitable[wire.Answer]:
+        return asyncio.get_running_loop().run_in_executor(self.threads, self._perform, scope, body, request_id)
+
+    def _perform(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> wire.Answer:
+        method, path = scope["method"], scope["path"]
+        if len(body) > BODY_BYTES:
+            error = RequestEntityTooLargeException(f"The body is too large; it may have {BODY_BYTES} bytes")
+            return wire.refuse(method, path, error, request_id=request_id)
+        query = scope["query_string"]
+        target = (scope["raw_path"] + b"?" + query if query else scope["raw_path"]).decode("latin-1")
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            return wire.answer(
+                self.dispatcher, method, target, headers, body, request_id=request_id, authorise=self.authorise
+            )
+        except Exception:
+            self.log(_line(event="failure", request=request_id, traceback=traceback.format_exc()))
+            error = InternalFailure(f"The service failed; its log says why under request {request_id}")
+            return wire.refuse(method, path, error, request_id=request_id)
+
+    def _log(self, request_id: str, answered: wire.Answer, seconds: float) -> None:
+        operation = answered.operation
+        line = _line(
+            event="request",
+            request=request_id,
+            service=operation and operation.service,
+            operation=operation and operation.name,
+            status=answered.status,
+            error=answered.error,
+            milliseconds=round(seconds * 1000, 3),
+            bytes=len(answered.body),
+        )
+        self.log(line)
+
+    async def _health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def _metrics(self, request: Request) -> Response:
+        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _line(**members: Any) -> bytes:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return orjson.dumps({"time": now, **members}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _body(receive: Callable[[], Awaitable[Mapping[str, Any]]]) -> bytes | None:
+    """A request's body, of which no more is kept than shows that it is too large.  None: the caller went away."""
+    message = await receive()
+    if message["type"] == "http.request" and not message["more_body"]:
+        return message["body"]
+    kept, size = bytearray(), 0
+    while message["type"] == "http.request":
+        size += len(message["body"])
+        if len(kept) <= BODY_BYTES:
+            kept += message["body"]
+        if not message["more_body"] or size > DISCARDED_BYTES:
+            return bytes(kept)
+        message = await receive()
+    return None
+
+
+async def _send(send: Callable[[Mapping[str, Any]], Awaitable[None]], answered: wire.Answer) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in answered.headers]
+    if answered.status == 413:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answered.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answered.body})

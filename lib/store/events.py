@@ -1,0 +1,281 @@
+"""What arrived through the Put* operations: live interactions, and single items, users and actions.
+
+Rows are kept under the ARN of their dataset, shaped by its schema.  Every function is a step of somebody's transaction.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    String,
+    Table,
+    delete,
+    select,
+    update,
+)
+
+from lib.data.schema import Schema
+from lib.store.tables import metadata
+
+NEWEST = 1000
+"""Live events of one user that a request looks at: at most ten event types, the newest hundred of each."""
+
+live = Table(
+    "live",
+    metadata,
+    Column("dataset_arn", String(256), primary_key=True),
+    Column("changes", Integer, nullable=False),  # how many puts there were
+    Column("newest", Float),  # epoch seconds of the newest event
+)
+
+live_events = Table(
+    "live_events",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("dataset_arn", String(256), nullable=False),
+    Column("session_id", String(256), nullable=False),
+    Column("user_id", String(256)),  # None until the session meets its user
+    Column("event_id", String(256)),
+    Column("repeated", Boolean, nullable=False),  # an event with this id was there before
+    Column("item_id", String(256)),
+    Column("event_type", String(256), nullable=False),
+    Column("sent_at", Float, nullable=False),  # epoch seconds
+    Column("received_at", Float, nullable=False),
+    Column("row", JSON, nullable=False),  # the dataset's columns, but for the user's
+    Column("impression", JSON),
+    Column("recommendation_id", String(40)),
+    Column("source", String(1024)),  # eventAttributionSource
+    Index("live_events_of_a_user", "dataset_arn", "user_id", "sequence"),
+    Index("live_events_of_a_session", "dataset_arn", "session_id", "sequence"),
+    Index("live_events_by_id", "dataset_arn", "event_id"),
+    sqlite_autoincrement=True,
+)
+
+live_sessions = Table(
+    "live_sessions",
+    metadata,
+    Column("dataset_arn", String(256), primary_key=True),
+    Column("session_id", String(256), primary_key=True),
+    Column("user_id", String(256), nullable=False),
+)
+
+live_records = Table(
+    "live_records",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),  # grows with every replacement
+    Column("dataset_arn", String(256), nullable=False),
+    Column("id", String(256), nullable=False),
+    Column("row", JSON, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Index("live_records_by_id", "dataset_arn", "id", unique=True),
+    Index("live_records_in_order", "dataset_arn", "sequence"),
+    sqlite_autoincrement=True,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveEvent:
+    """One event.  item_id: an item, or an action.  row: the dataset's columns, but for the user's.  Epoch seconds."""
+
+    session_id: str
+    user_id: str | None
+    event_type: str
+    sent_at: float
+    item_id: str | None = None
+    event_id: str | None = None
+    row: Mapping[str, object] = field(default_factory=dict)
+    impression: Sequence[str] | None = None
+    recommendation_id: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """How far a dataset's puts have come.  newest: epoch seconds of the newest event, None before the first."""
+
+    changes: int
+    newest: float | None
+
+
+def append(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent], received_at: float) -> None:
+    """Keep events.  One whose id was seen before is kept too, but never counts.
+
+    An anonymous event belongs to its session; the first user that the session meets gets all its anonymous events.
+    """
+    ids = [event.event_id for event in events if event.event_id is not None]
+    table = live_events.c
+    seen = set()
+    if ids:
+        seen = set(
+            tx.execute(
+                select(table.event_id).where(table.dataset_arn == dataset_arn, table.event_id.in_(ids))
+            ).scalars()
+        )
+    users = _meet(tx, dataset_arn, events)
+    rows = []
+    for event in events:
+        rows.append(
+            {
+                "dataset_arn": dataset_arn,
+                "session_id": event.session_id,
+                "user_id": event.user_id if event.user_id is not None else users.get(event.session_id),
+                "event_id": event.event_id,
+                "repeated": event.event_id in seen,
+                "item_id": event.item_id,
+                "event_type": event.event_type,
+                "sent_at": event.sent_at,
+                "received_at": received_at,
+                "row": dict(event.row),
+                "impression": None if event.impression is None else list(event.impression),
+                "recommendation_id": event.recommendation_id,
+                "source": event.source,
+            }
+        )
+        if event.event_id is not None:
+            seen.add(event.event_id)
+    tx.execute(live_events.insert(), rows)
+    _moved(tx, dataset_arn, max(event.sent_at for event in events))
+
+
+def newest(tx: Connection, dataset_arn: str, user_id: str, limit: int = NEWEST) -> list[LiveEvent]:
+    """The newest events of a user, or of the session of that name, oldest first; rows and impressions are left out."""
+    table = live_events.c
+    # Two indexed searches: one with OR would be free to walk the whole dataset.
+    found: dict[int, LiveEvent] = {}
+    for owner in (table.user_id, table.session_id):
+        query = (
+            select(table.sequence, table.session_id, table.user_id, table.event_type, table.sent_at, table.item_id)
+            .where(table.dataset_arn == dataset_arn, owner == user_id, table.repeated.is_(False))
+            .order_by(table.sequence.desc())
+            .limit(limit)
+        )
+        for sequence, session_id, user, event_type, sent_at, item_id in tx.execute(query):
+            found[sequence] = LiveEvent(
+                session_id=session_id, user_id=user, event_type=event_type, sent_at=sent_at, item_id=item_id
+            )
+    return [found[sequence] for sequence in sorted(found)[-limit:]]
+
+
+def interactions(tx: Connection, dataset_arn: str, schema: Schema, *, anonymous: bool = False) -> pd.DataFrame:
+    """Live interactions as rows of the dataset, oldest first, once each; without an item they do not count.
+
+    anonymous: with the events of sessions that never met a user, under the session's id (training leaves them out).
+    """
+    table = live_events.c
+    query = select(table.user_id, table.session_id, table.row).where(
+        table.dataset_arn == dataset_arn, table.repeated.is_(False), table.item_id.is_not(None)
+    )
+    if not anonymous:
+        query = query.where(table.user_id.is_not(None))
+    rows = [
+        {**row, "USER_ID": session_id if user_id is None else user_id}
+        for user_id, session_id, row in tx.execute(query.order_by(table.sequence))
+    ]
+    return (
+        frame(rows, schema)
+        .drop_duplicates(ignore_index=True)
+        .sort_values("TIMESTAMP", kind="stable", ignore_index=True)
+    )
+
+
+def put(tx: Connection, dataset_arn: str, rows: Mapping[str, Mapping[str, object]], received_at: float) -> None:
+    """Keep items, users or actions by id, each in place of an older one with that id."""
+    table = live_records.c
+    tx.execute(delete(live_records).where(table.dataset_arn == dataset_arn, table.id.in_(list(rows))))
+    kept = [
+        {"dataset_arn": dataset_arn, "id": id, "row": dict(row), "received_at": received_at} for id, row in rows.items()
+    ]
+    tx.execute(live_records.insert(), kept)
+    _moved(tx, dataset_arn, None)
+
+
+def records(tx: Connection, dataset_arn: str, after: int = 0) -> tuple[dict[str, dict[str, object]], int]:
+    """Rows by id that were put after a sequence number, in the order they were put, and the last such number."""
+    table = live_records.c
+    query = select(table.sequence, table.id, table.row).where(table.dataset_arn == dataset_arn, table.sequence > after)
+    rows = {}
+    for sequence, id, row in tx.execute(query.order_by(table.sequence)):
+        rows[id], after = row, sequence
+    return rows, after
+
+
+def state(tx: Connection, dataset_arns: Iterable[str]) -> dict[str, Live]:
+    """How far the puts of datasets have come; datasets without any are left out."""
+    query = select(live.c.dataset_arn, live.c.changes, live.c.newest).where(live.c.dataset_arn.in_(list(dataset_arns)))
+    return {dataset_arn: Live(changes, at) for dataset_arn, changes, at in tx.execute(query)}
+
+
+def forget(tx: Connection, dataset_arn: str) -> None:
+    """Leave nothing of a dataset that is being deleted."""
+    for table in (live, live_events, live_sessions, live_records):
+        tx.execute(delete(table).where(table.c.dataset_arn == dataset_arn))
+
+
+def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
+    """Rows as a table with the schema's columns and types; what a row lacks is null."""
+    types = {
+        "string": "str",
+        "boolean": "boolean",
+        "int": "Int64",
+        "long": "Int64",
+        "float": "float64",
+        "double": "float64",
+    }
+    columns = {}
+    for described in schema.fields:
+        values = [row.get(described.name) for row in rows]
+        kind = types[described.type]
+        if kind == "Int64" and None not in values:
+            kind = "int64"
+        columns[described.name] = pd.Series(values, dtype=kind)
+    return pd.DataFrame(columns)
+
+
+def _meet(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent]) -> dict[str, str]:
+    """Session -> user for the sessions of these events, as known after them."""
+    table = live_sessions.c
+    sessions = {event.session_id for event in events}
+    query = select(table.session_id, table.user_id).where(
+        table.dataset_arn == dataset_arn, table.session_id.in_(list(sessions))
+    )
+    known = dict(tx.execute(query).tuples().all())
+    for event in events:
+        if event.user_id is not None and event.session_id not in known:
+            known[event.session_id] = event.user_id
+            tx.execute(
+                live_sessions.insert().values(
+                    dataset_arn=dataset_arn, session_id=event.session_id, user_id=event.user_id
+                )
+            )
+            before = live_events.c
+            tx.execute(
+                update(live_events)
+                .where(
+                    before.dataset_arn == dataset_arn,
+                    before.session_id == event.session_id,
+                    before.user_id.is_(None),
+                )
+                .values(user_id=event.user_id)
+            )
+    return known
+
+
+def _moved(tx: Connection, dataset_arn: str, newest: float | None) -> None:
+    row = tx.execute(select(live.c.changes, live.c.newest).where(live.c.dataset_arn == dataset_arn)).first()
+    if row is None:
+        tx.execute(live.insert().values(dataset_arn=dataset_arn, changes=1, newest=newest))
+        return
+    times = [at for at in (row.newest, newest) if at is not None]
+    tx.execute(
+        update(live)
+        .where(live.c.dataset_arn == dataset_arn)
+        .values(changes=row.changes + 1, newest=max(times, default=None))
+    )
