@@ -1,7 +1,7 @@
 """The store: a SQL database for everything that is small and changes, a folder for everything that is large.
 
-SQLite in write-ahead mode with full synchronisation: once a transaction has ended, its rows survive ``kill -9`` and power
-loss; readers never wait for writers; writers, also those of other processes, take turns.
+SQLite in write-ahead mode with full synchronisation: once a transaction has ended, its rows survive ``kill -9`` and
+power loss; readers never wait for writers; writers, also those of other processes, take turns.
 """
 
 import threading

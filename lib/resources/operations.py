@@ -1,0 +1,29 @@
+"""All operations of the API that this version performs."""
+
+from lib.resources import (
+    campaigns,
+    dataset_groups,
+    dataset_import_jobs,
+    datasets,
+    event_trackers,
+    filters,
+    recipes,
+    schemas,
+    solution_versions,
+    solutions,
+    tags,
+)
+
+OPERATIONS = {
+    **campaigns.OPERATIONS,
+    **dataset_groups.OPERATIONS,
+    **dataset_import_jobs.OPERATIONS,
+    **datasets.OPERATIONS,
+    **event_trackers.OPERATIONS,
+    **filters.OPERATIONS,
+    **recipes.OPERATIONS,
+    **schemas.OPERATIONS,
+    **solution_versions.OPERATIONS,
+    **solutions.OPERATIONS,
+    **tags.OPERATIONS,
+}
