@@ -172,7 +172,7 @@ def evaluate_later(
 
 def hit_matrix(table: pd.DataFrame, k: int = K) -> np.ndarray:
     """(U, k) bool: the hits of an evaluation table."""
-    ranks = np.concatenate([np.empty(0, np.int64), *table["HIT_RANKS"]])
+    ranks = np.concatenate(table["HIT_RANKS"].to_list()).astype(np.int64)
     rows = np.repeat(np.arange(len(table)), _lengths(table["HIT_RANKS"]))
     found = np.zeros((len(table), k), dtype=bool)
     within = ranks <= k

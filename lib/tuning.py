@@ -9,7 +9,8 @@ that is killed goes on to the same end.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -118,16 +119,22 @@ def tune(
     study = _study(storage)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)  # it was interrupted, and will be tried again
-    while (ended := len(_ended(study))) < max_jobs:
-        batch = [_ask(study, space, fixed, place, seed) for place in range(ended, min(ended + parallel_jobs, max_jobs))]
-        given = [{**fixed, **trial.params} for trial in batch]
-        listen = _listener(progress, ended, max_jobs)
-        for trial, outcome in zip(batch, _outcomes(trying, batch, given, listen)):
-            if outcome.error is not None:
-                trial.set_user_attr(ERROR, outcome.error)
-            study.tell(trial, outcome.value, state=TrialState[outcome.state])
-        _keep(study, storage)
-        progress(Progress(step=len(_ended(study)) * STEPS, steps=max_jobs * STEPS, measures=_best_so_far(study)))
+    fix = {"initializer": reproducible.fix, "initargs": (seed,)} if "torch" in sys.modules else {}  # as here
+    with ProcessPoolExecutor(parallel_jobs, mp_context=get_context("spawn"), **fix) as pool:  # starts when first used
+        while (ended := len(_ended(study))) < max_jobs:
+            places = range(ended, min(ended + parallel_jobs, max_jobs))
+            batch = [_ask(study, space, fixed, place, seed) for place in places]
+            given = [{**fixed, **trial.params} for trial in batch]
+            if len(batch) == 1:
+                outcomes = [trying(batch[0], given[0], _listener(progress, ended, max_jobs))]
+            else:
+                outcomes = [*pool.map(_try_elsewhere, [trying] * len(batch), [t.number for t in batch], given)]
+            for trial, outcome in zip(batch, outcomes):
+                if outcome.error is not None:
+                    trial.set_user_attr(ERROR, outcome.error)
+                study.tell(trial, outcome.value, state=TrialState[outcome.state])
+            _keep(study, storage)
+            progress(Progress(step=len(_ended(study)) * STEPS, steps=max_jobs * STEPS, measures=_best_so_far(study)))
     table = _keep(study, storage)
     if not (table["state"] == "COMPLETE").any():
         errors = [trial.user_attrs[ERROR] for trial in _ended(study) if ERROR in trial.user_attrs]
@@ -224,23 +231,9 @@ class _Trying:
         return _Outcome("COMPLETE", float(user_metrics(table)[NDCG].mean()))
 
 
-def _outcomes(
-    trying: _Trying,
-    batch: Sequence["optuna.Trial"],
-    given: Sequence[Mapping[str, Value]],
-    progress: Callable[[Progress], None],
-) -> Iterator[_Outcome]:
-    """One trial here, several each in a process of its own; in their order."""
-    if len(batch) == 1:
-        return iter([trying(batch[0], given[0], progress)])
-    with ProcessPoolExecutor(len(batch), mp_context=get_context("spawn")) as pool:
-        return iter([*pool.map(_try_elsewhere, [trying] * len(batch), [trial.number for trial in batch], given)])
-
-
 def _try_elsewhere(trying: _Trying, number: int, parameters: Mapping[str, Value]) -> _Outcome:
     import optuna
 
-    reproducible.fix(trying.seed)
     study = load(trying.storage)
     trial_id = next(trial._trial_id for trial in study.get_trials(deepcopy=False) if trial.number == number)
     return trying(optuna.Trial(study, trial_id), parameters, lambda step: None)

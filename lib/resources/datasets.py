@@ -19,6 +19,8 @@ from lib.resources.lifecycle import Status
 from lib.resources.schemas import Schema
 from lib.store import events, jobs
 
+IDENTIFIED = ("ITEMS", "USERS", "ACTIONS")  # datasets with one record an id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetUpdate:
@@ -165,9 +167,10 @@ def schemas(tx: Connection, account: Account, dataset_group_arn: str) -> dict[st
     }
 
 
-def load(account: Account, dataset_group_arn: str) -> Datasets:
+def load(account: Account, dataset_group_arn: str, *, live_interactions: bool = True) -> Datasets:
     """All data of a group as it is now: what was imported, and what came in one by one since.
 
+    live_interactions: false for the imported interactions alone; campaigns read the live ones at each request.
     Raises InvalidInputException where the group has no interactions.
     """
     with account.store.read() as tx:
@@ -176,7 +179,10 @@ def load(account: Account, dataset_group_arn: str) -> Datasets:
     if "INTERACTIONS" not in found:
         raise InvalidInputException(f"{dataset_group_arn} has no INTERACTIONS dataset: create one and import into it.")
     with account.store.read() as tx:
-        frames = {kind: _table(tx, account, dataset, columns[kind]) for kind, dataset in found.items()}
+        frames = {
+            kind: _table(tx, account, dataset, columns[kind], live=live_interactions or kind in IDENTIFIED)
+            for kind, dataset in found.items()
+        }
     return Datasets(
         interactions=frames["INTERACTIONS"],
         items=frames.get("ITEMS"),
@@ -185,15 +191,17 @@ def load(account: Account, dataset_group_arn: str) -> Datasets:
     )
 
 
-def _table(tx: Connection, account: Account, dataset: Dataset, schema: avro.Schema) -> pd.DataFrame:
+def _table(tx: Connection, account: Account, dataset: Dataset, schema: avro.Schema, *, live: bool) -> pd.DataFrame:
     """What was imported, part after part, then what was put; of records with one id the last counts."""
     key = avro.KEYS.get(schema.name)
-    if key is None:
-        live = events.interactions(tx, dataset.dataset_arn, schema)
+    if not live:
+        put = events.frame([], schema)
+    elif key is None:
+        put = events.interactions(tx, dataset.dataset_arn, schema)
     else:
         rows, _ = events.records(tx, dataset.dataset_arn)
-        live = events.frame(list(rows.values()), schema)
-    frames = [live] if len(live) or not dataset.parts else []
+        put = events.frame(list(rows.values()), schema)
+    frames = [put] if len(put) or not dataset.parts else []
     if dataset.parts:
         bulk = tables.read([account.store.files.path(part) for part in dataset.parts])
         frames.insert(0, bulk.reindex(columns=list(schema.columns)))

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     delete,
+    func,
     select,
     update,
 )
@@ -207,6 +208,12 @@ def records(tx: Connection, dataset_arn: str, after: int = 0) -> tuple[dict[str,
     return rows, after
 
 
+def last(tx: Connection, dataset_arn: str) -> int:
+    """The sequence number of the record that was put last, 0 before the first."""
+    table = live_records.c
+    return tx.execute(select(func.max(table.sequence)).where(table.dataset_arn == dataset_arn)).scalar() or 0
+
+
 def state(tx: Connection, dataset_arns: Iterable[str]) -> dict[str, Live]:
     """How far the puts of datasets have come; datasets without any are left out."""
     query = select(live.c.dataset_arn, live.c.changes, live.c.newest).where(live.c.dataset_arn.in_(list(dataset_arns)))
@@ -221,7 +228,14 @@ def forget(tx: Connection, dataset_arn: str) -> None:
 
 def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
     """Rows as a table with the schema's columns, typed as imported tables are; what a row lacks is null."""
-    types = {"string": "str", "boolean": "bool", "int": "int64", "long": "int64", "float": "float64", "double": "float64"}
+    types = {
+        "string": "str",
+        "boolean": "bool",
+        "int": "int64",
+        "long": "int64",
+        "float": "float64",
+        "double": "float64",
+    }
     with_null = {"int64": "float64", "bool": "object"}
     columns = {}
     for described in schema.fields:
