@@ -114,6 +114,12 @@ def test_a_recipe_without_updates_refuses_one(tmp_path):
         )
 
 
+def test_a_recipe_that_lists_no_items_cannot_be_measured_yet(tmp_path):
+    recipe = replace(RECIPE, recipe_type="USER_SEGMENTATION")
+    with pytest.raises(ValueError, match="next is of type USER_SEGMENTATION; only USER_PERSONALIZATION"):
+        train(recipe, circle(), PARAMETERS, seed=1, folder=tmp_path)
+
+
 def test_an_evaluation_does_not_see_the_test_users(tmp_path):
     seen = []
 
