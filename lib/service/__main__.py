@@ -22,9 +22,6 @@ from lib.store.jobs import State
 def main(arguments: list[str] | None = None) -> None:
     """Listen until told to end.  Raises SystemExit with one line that says what to do if it cannot."""
     options = _options().parse_args(arguments)
-    # a signal ends the process in order, wherever it arrives; uvicorn answers what it has accepted before it passes it on
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     try:
         keys = sigv4.read_keys(options.credentials) if options.credentials else sigv4.environment_keys(os.environ)
         if not keys and not _is_loopback(options.host):
@@ -44,6 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
         log=_log,
         jobs_by_state=lambda: _jobs_by_state(account.store),
     )
+    # uvicorn first answers what it has accepted, then passes the signal on
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     account.wake()
     address, port = listener.getsockname()[:2]
     host = f"[{address}]" if ":" in address else address
