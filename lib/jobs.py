@@ -150,6 +150,12 @@ class _Waker:
             self._workers.append(worker)
             self._started = time.monotonic()
 
+    def join(self) -> int | None:
+        """Wait until the workers started here have ended; the last one's exit status, None where there was none."""
+        with self._lock:
+            workers, self._workers = self._workers, []
+        return [worker.wait() for worker in workers][-1] if workers else None
+
 
 def _environment() -> dict[str, str]:
     environment = reproducible.environment()

@@ -44,7 +44,7 @@ def readable(account: Account, location: str) -> list[Path]:
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
     if not files:
         raise InvalidInputException(
-            f"Insufficient privileges for accessing data in S3. {location}: no such file, nor a folder with files in it."
+            f"Insufficient privileges for accessing data in S3. {location}: no such file, nor a folder with files."
         )
     return files
 

@@ -1,7 +1,7 @@
 """Nouns as rows: a frozen dataclass a kind, kept as JSON under its ARN.
 
-A noun's class says ``KIND`` (as ARNs spell it), ``PARENT`` (the field that lists of it are filtered by, "" for none) and
-its field ``<kind>_arn``.  Fields bear the names boto3 gives them; nested structures stay as the wire spells them.
+A noun's class says ``KIND`` (as ARNs spell it), ``PARENT`` (the field that lists of it are filtered by, "" for none)
+and its field ``<kind>_arn``.  Fields bear the names boto3 gives them; nested structures stay as the wire spells them.
 """
 
 import base64
@@ -200,7 +200,7 @@ def next_number(tx: Connection, name: str) -> int:
 
 
 def digest(*parts: object) -> str:
-    """64 hex digits that follow from the parts: ids that Amazon draws by chance are derived, so a rerun repeats them."""
+    """64 hex digits that follow from the parts: ids that Amazon draws by chance are derived, and come again."""
     return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()
 
 

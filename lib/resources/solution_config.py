@@ -54,7 +54,7 @@ def check(
 
 
 def values(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every hyperparameter's value.  Raises ValueError for an unknown name, a wrong value or a name in the wrong map."""
+    """Every hyperparameter's value.  Raises ValueError for an unknown name, a wrong value, a name in the wrong map."""
     algorithm = config.get("algorithmHyperParameters", {})
     transformation = config.get("featureTransformationParameters", {})
     known = {parameter.name: parameter for parameter in recipe.hyperparameters}
@@ -171,8 +171,8 @@ def _check_objective(recipe: Recipe, config: Mapping[str, Any], schemas: Mapping
     field = items[column] if items is not None and column in items else None
     if field is None or not field.numeric or field.nullable:
         raise InvalidInputException(
-            f"optimizationObjective.itemAttribute is {column!r}: expected a numeric column of the ITEMS schema whose type "
-            "does not permit null."
+            f"optimizationObjective.itemAttribute is {column!r}: expected a numeric column of the ITEMS schema "
+            "whose type does not permit null."
         )
 
 

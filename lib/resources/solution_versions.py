@@ -162,7 +162,7 @@ def newest_active(tx: Connection, account: Account, solution_arn: str) -> Soluti
 
 
 def version_folder(account: Account, arn: str) -> Path:
-    """Where the files of a version lie: ``model/``, ``metrics.json``, ``evaluation.parquet``, ``training_log.jsonl``."""
+    """Where a version's files lie: ``model/``, ``metrics.json``, ``evaluation.parquet``, ``training_log.jsonl``."""
     return account.store.files.path("solution-versions/" + "/".join(arn.split("/")[-2:]))
 
 

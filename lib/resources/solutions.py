@@ -31,7 +31,7 @@ class SolutionUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """A configured recipe.  columns: those the datasets had when it was made, by type; later ones are not trained on."""
+    """A configured recipe.  columns: those of the datasets when it was made; later ones are not trained on."""
 
     KIND: ClassVar = "solution"
     PARENT: ClassVar = "dataset_group_arn"

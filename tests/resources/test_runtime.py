@@ -31,7 +31,7 @@ class Recent(Popularity):
     def scores(self, requests):
         scores = Popularity.scores(self, requests)
         for row, request in enumerate(requests):
-            scores[row, request.history.items] += 10 + np.arange(len(request.history.items), dtype=np.float32)
+            scores[row, request.history.items] += 10 * (1 + np.arange(len(request.history.items)))
             if request.item > 0:
                 scores[row, request.item - 1] += 50
             if request.context.get("EVENT_TYPE") == "last":
