@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
-from conftest import CAMPAIGN, CREATED, OPERATIONS, REGION, remote
+from doors import CAMPAIGN, CREATED, OPERATIONS, REGION, remote
 
 from lib.service import client
 from lib.service.dispatch import Dispatcher

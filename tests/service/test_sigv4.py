@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from conftest import CAMPAIGN, OPERATIONS, REGION, listening, remote
+from doors import CAMPAIGN, OPERATIONS, REGION, listening, remote
 
 from lib.service import http, sigv4
 from lib.service.dispatch import Dispatcher

@@ -6,7 +6,7 @@ import threading
 
 import orjson
 import pytest
-from conftest import CAMPAIGN, OPERATIONS, allow, listening
+from doors import CAMPAIGN, OPERATIONS, allow, listening
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -2,7 +2,7 @@
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import listening, remote
+from doors import listening, remote
 
 from lib import jobs, resources
 from lib.service import client, http
