@@ -150,25 +150,25 @@ def check_minima(
     interactions: pd.DataFrame,
     event_type: str | None = None,
     *,
-    min_interactions: int = MIN_INTERACTIONS,
-    min_users: int = MIN_USERS,
+    minimum: int = MIN_INTERACTIONS,
+    minimum_users: int = MIN_USERS,
 ) -> None:
     """That there is enough to train on: 1,000 interactions, and 25 users (1 % of them) with two or more.
 
     event_type: what ``select_events`` chose them by, for the message.  Raises ValueError with the counts found.
     """
-    if len(interactions) < min_interactions:
+    if len(interactions) < minimum:
         after = f" after filtering by event type: {event_type}" if event_type is not None else ""
         raise ValueError(
-            f"Dataset has fewer than {min_interactions} interactions{after} (found {len(interactions)}). "
+            f"Dataset has fewer than {minimum} interactions{after} (found {len(interactions)}). "
             f"Import more{', or train on more event types' if after else ''}."
         )
     counts = interactions["USER_ID"].value_counts()
     returning = int((counts >= 2).sum())
     found = f"(found {returning} of {len(counts)} users). Import more interactions of the same users."
-    if returning < min_users:
+    if returning < minimum_users:
         raise ValueError(
-            f"Create failed. Dataset has fewer than {min_users} users with at least 2 interactions each {found}"
+            f"Create failed. Dataset has fewer than {minimum_users} users with at least 2 interactions each {found}"
         )
     if returning < MIN_USER_SHARE * len(counts):
         raise ValueError(f"Create failed. Fewer than 1 % of the users have at least 2 interactions each {found}")

@@ -18,7 +18,7 @@ What that format does not have stands beside them, tab-separated, with a header:
 
 How the site works: an editor fills each list with fresh, popular and random articles and some of the reader's favourite
 topics.  Readers differ in how often they come and in what they like; tastes drift and lean on age group, gender and
-region.  A reader clicks by chance: the more the topic is liked, the better and newer the article, the more so.  What was read
+region.  A click is chance, the likelier the better liked the topic and the better and newer the article.  What was read
 last arouses interest in its topic and in the story it belongs to.  Some stories break: for a day everybody reads them.
 Nobody reads an article twice.
 """
@@ -78,10 +78,11 @@ EVENTS_A_SESSION = 1.9  # measured; turns a number of events into one of visits
 class Truth:
     """Everything that decides what a reader clicks.  U readers, I articles, S topics, N blocks of three hours.
 
-    user_ids (U,), session_ids (A,) session_reader (A,): who is behind a session that began before login.
+    user_ids (U,), session_ids (A,), session_reader (A,): who is behind a session that began before login.
     item_ids (I,) in order of publication; topic, story (-1: none), region, rating (I,): positions in the vocabularies.
-    published (I,) epoch seconds.  quality, half_life_days, surge (I,).  taste, drift (U, S): logits at the start and how
-    they change until the end.  device_taste (3, S): logits added on a device.  reader_region, reader_age (U,).  popularity (N, I): recent clicks when a block starts.
+    published (I,) epoch seconds.  quality, half_life_days, surge (I,).  taste, drift (U, S): logits at the start and
+    how they change until the end.  device_taste (3, S): logits added on a device.  reader_region, reader_age (U,).
+    popularity (N, I): recent clicks when a block starts.
     start, end: epoch seconds of the first block and after the last.
     """
 
@@ -125,10 +126,11 @@ class Truth:
         previous: Sequence[Sequence[str]],
         devices: Sequence[str] | None = None,
     ) -> np.ndarray:
-        """(B, I) float64 chances that the site shows an article next and the reader clicks it, or reacts to the last one.
+        """(B, I) float64 chances that the next list shows an article and the reader clicks it.
 
         now: (B,) epoch seconds.  previous: what each reader did before, item ids oldest first, repeats included.
-        devices: (B,) on which they read, None where it is not known.  0 for what is not published yet or was read before, except for the article read last, which may still get a like.
+        devices: (B,) on which they read, None where it is not known.  0 for what is not published yet or was read
+        before, except for the article read last: its chance is that of a like or share.
         Sorting by it is the best possible list for the logged next event.  Raises ValueError for an unknown id.
         """
         readers, known = self._readers(user_ids)
@@ -409,7 +411,7 @@ def _articles(rng: np.random.Generator, articles: int, days: int) -> dict[str, n
 
 
 def _stories(rng: np.random.Generator, topic: np.ndarray, published: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(I,) story of each article, -1 for none, and the region it plays in: a story runs within a topic for some days."""
+    """(I,) story of each article, -1 for none, and (I,) region it plays in: a story runs within a topic for days."""
     story = np.full(len(topic), -1)
     region = rng.choice(len(REGIONS), size=len(topic))
     count = 0

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     delete,
+    func,
     select,
     update,
 )
@@ -207,6 +208,12 @@ def records(tx: Connection, dataset_arn: str, after: int = 0) -> tuple[dict[str,
     return rows, after
 
 
+def last(tx: Connection, dataset_arn: str) -> int:
+    """The sequence number of the record that was put last, 0 before the first."""
+    table = live_records.c
+    return tx.execute(select(func.max(table.sequence)).where(table.dataset_arn == dataset_arn)).scalar() or 0
+
+
 def state(tx: Connection, dataset_arns: Iterable[str]) -> dict[str, Live]:
     """How far the puts of datasets have come; datasets without any are left out."""
     query = select(live.c.dataset_arn, live.c.changes, live.c.newest).where(live.c.dataset_arn.in_(list(dataset_arns)))
@@ -220,22 +227,21 @@ def forget(tx: Connection, dataset_arn: str) -> None:
 
 
 def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
-    """Rows as a table with the schema's columns and types; what a row lacks is null."""
+    """Rows as a table with the schema's columns, typed as imported tables are; what a row lacks is null."""
     types = {
         "string": "str",
-        "boolean": "boolean",
-        "int": "Int64",
-        "long": "Int64",
+        "boolean": "bool",
+        "int": "int64",
+        "long": "int64",
         "float": "float64",
         "double": "float64",
     }
+    with_null = {"int64": "float64", "bool": "object"}
     columns = {}
     for described in schema.fields:
         values = [row.get(described.name) for row in rows]
         kind = types[described.type]
-        if kind == "Int64" and None not in values:
-            kind = "int64"
-        columns[described.name] = pd.Series(values, dtype=kind)
+        columns[described.name] = pd.Series(values, dtype=with_null.get(kind, kind) if None in values else kind)
     return pd.DataFrame(columns)
 
 
@@ -246,7 +252,7 @@ def _meet(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent]) -> dict
     query = select(table.session_id, table.user_id).where(
         table.dataset_arn == dataset_arn, table.session_id.in_(list(sessions))
     )
-    known = dict(tx.execute(query).tuples().all())
+    known = {row.session_id: row.user_id for row in tx.execute(query)}
     for event in events:
         if event.user_id is not None and event.session_id not in known:
             known[event.session_id] = event.user_id
