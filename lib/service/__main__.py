@@ -33,6 +33,10 @@ def main(arguments: list[str] | None = None) -> None:
         account = jobs.open_account(
             options.store, region=options.region, account_id=options.account, buckets=dict(options.bucket)
         )
+        account.wake()
+        url = _url(listener)
+        if options.ready_file:
+            _write_aside(options.ready_file, url)
     except (OSError, ValueError) as error:
         sys.exit(f"lib.service: {error}")
     application = http.Application(
@@ -41,15 +45,25 @@ def main(arguments: list[str] | None = None) -> None:
         log=_log,
         jobs_by_state=lambda: _jobs_by_state(account.store),
     )
-    # uvicorn first answers what it has accepted, then passes the signal on
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    account.wake()
-    address, port = listener.getsockname()[:2]
-    host = f"[{address}]" if ":" in address else address
+    # uvicorn answers what it has accepted, for a few seconds, then passes the signal on; whatever an operation is still
+    # at could be killed at any instant, so nobody waits for it
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     access = "callers must sign with a known key" if keys else "no credentials: programs of this machine may call"
-    _log(http.line(event="listening", url=f"http://{host}:{port}", store=str(options.store), access=access))
+    _log(http.line(event="listening", url=url, store=options.store, access=access))
     http.server(application).run(sockets=[listener])
+
+
+def _url(listener: socket.socket) -> str:
+    address, port = listener.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _write_aside(file: Path, text: str) -> None:
+    """Whoever waits for the file finds all of it."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside.write_text(text)
+    aside.replace(file)
 
 
 def _options() -> argparse.ArgumentParser:
@@ -74,6 +88,7 @@ def _options() -> argparse.ArgumentParser:
     )
     add("--region", default="us-east-1", help="of the ARNs and signatures (%(default)s)")
     add("--account", type=_account, default="123456789012", help="twelve digits, of the ARNs (%(default)s)")
+    add("--ready-file", type=Path, metavar="FILE", help="where to write the URL once it listens")
     return parser
 
 

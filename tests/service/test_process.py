@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from conftest import remote
 
 from lib.service.__main__ import main
+from tests.service.doors import remote
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,6 +23,7 @@ def process(tmp_path):
     """A running service: the process, its URL and the lines of its log so far."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "lib.service", "--port", "0", "--store", str(tmp_path / "store")]
+    command += ["--ready-file", str(tmp_path / "url")]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
         first = json.loads(running.stdout.readline())
         try:
@@ -31,9 +32,10 @@ def process(tmp_path):
             running.kill()
 
 
-def test_a_service_tells_where_it_listens_answers_and_ends_when_it_is_told(process):
+def test_a_service_tells_where_it_listens_answers_and_ends_when_it_is_told(process, tmp_path):
     running, first = process
     assert first["event"] == "listening" and "no credentials" in first["access"]
+    assert (tmp_path / "url").read_text() == first["url"]
     with urlopen(first["url"] + "/health") as answer:
         assert json.load(answer) == {"status": "ok"}
     personalize = remote("personalize", first["url"])
@@ -79,6 +81,7 @@ def test_other_machines_are_served_with_credentials_only(capsys, tmp_path, monke
         (["--account", "12"], "'12' is no account"),
         (["--bucket", "news"], "'news' names no folder"),
         (["--bucket", "news=/nowhere"], "'news=/nowhere' names no folder"),
+        (["--ready-file", "/nowhere/url"], "No such file or directory"),
         (["--credentials", "/nowhere"], "No such file or directory: '/nowhere'"),
     ],
 )
