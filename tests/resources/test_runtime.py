@@ -71,7 +71,7 @@ class Deployed:
         self.items = personalize.dataset(self.group, ITEMS_AVRO)
         assert personalize.load(self.items, ITEMS, "items").status == "ACTIVE"
         self.tracking_id = personalize.create_event_tracker(name="t", dataset_group_arn=self.group)["trackingId"]
-        personalize.wait()
+        personalize.clock.wait()
 
     def campaign(self, recipe, **config):
         name = recipe.removeprefix("aws-")
@@ -80,7 +80,7 @@ class Deployed:
         created = self.personalize.create_campaign(
             name=name, solution_version_arn=version, campaign_config=config or None
         )
-        self.personalize.wait()
+        self.personalize.clock.wait()
         return created["campaignArn"]
 
     def filter(self, name, expression):
@@ -325,7 +325,7 @@ def test_a_campaign_moves_to_its_new_version_when_that_is_in_force(deployed, per
     assert deployed.recommend(personal, user_id="nobody", num_results=500) == before
     deployed.personalize.update_campaign(campaign_arn=personal, solution_version_arn=version)
     assert deployed.recommend(personal, user_id="nobody", num_results=500) == before
-    deployed.personalize.wait()
+    deployed.personalize.clock.wait()
     assert "fresh" in ids(deployed.recommend(personal, user_id="nobody", num_results=500))
 
 
