@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from small_recipe import RECIPE, circle
 
 from lib import evaluation
 from lib.data.datasets import Catalogue, Datasets, catalogue
 from lib.data.schema import Field, Schema
 from lib.data.splits import Split, split_time, split_users
 from lib.evaluation import ask, choose, compare, evaluate, evaluate_later, evaluate_oracle, user_metrics
+from tests.small_recipe import RECIPE, circle
 
 PARAMETERS = {"stride": 1, "rate": 0.5, "mask": True, "width": 8}
 

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from small_recipe import RECIPE, Killed, circle, killing, lines, saved
 
 from lib import training
 from lib.data.datasets import Datasets
 from lib.evaluation import evaluate, solution_metrics
 from lib.recipes import RECIPES
 from lib.training import STEPS, train, update, written
+from tests.small_recipe import RECIPE, Killed, circle, killing, lines, saved
 
 PARAMETERS = {"stride": 1, "rate": 0.5, "mask": True, "width": 8}
 

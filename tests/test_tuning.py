@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from small_recipe import RECIPE, Killed, circle, killing
 
 from lib import tuning
 from lib.data.splits import split_users
 from lib.recipes import RECIPES
 from lib.tuning import Range, search_space, tune
+from tests.small_recipe import RECIPE, Killed, circle, killing
 
 FIXED = {"stride": 4, "rate": 0.5, "mask": True, "width": 8}
 STRIDES = {

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from doors import CAMPAIGN, OPERATIONS, REGION, listening, remote
 
 from lib.service import http, sigv4
 from lib.service.dispatch import Dispatcher
+from tests.service.doors import CAMPAIGN, OPERATIONS, REGION, listening, remote
 
 KEYS = {"AKIDREADER": sigv4.Key("reader's secret"), "AKIDSESSION": sigv4.Key("session's secret", "a token")}
 READER = ("AKIDREADER", "reader's secret", None)
