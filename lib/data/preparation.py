@@ -53,7 +53,8 @@ def clean(datasets: Datasets, *, min_filled: float = MIN_FILLED) -> tuple[Datase
 
     Trims text; takes times in milliseconds, microseconds or nanoseconds down to seconds; leaves out records without an
     id or time, repeated records (of Items and Users all but the last of an id), interactions with items that Items
-    lacks, and columns of one's own filled in less than ``min_filled`` of the records.  Ids become text.
+    lacks, columns without any value, and columns of one's own filled in less than ``min_filled`` of the records.  Ids
+    become text.
     """
     done: list[tuple[str, str, str, int]] = []
     cleaned = {name: _clean_table(name, table, min_filled, done) for name, table in named(datasets)}
@@ -91,9 +92,11 @@ def _clean_table(name: str, table: pd.DataFrame, min_filled: float, done: list) 
     repeated = table.duplicated(key, keep="last" if key else "first").to_numpy(dtype=bool)
     _note(done, name, key or "", "left out, repeated", repeated.sum())
     table = table[~repeated].sort_values(key or "TIMESTAMP", kind="stable", ignore_index=True)
-    for column in table.columns.difference(list(RESERVED[name])):
-        if table[column].notna().mean() < min_filled:
-            _note(done, name, column, f"column left out, filled below {min_filled:.0%}", table[column].isna().sum())
+    for column in table.columns.difference(required):
+        least = 0 if column in RESERVED[name] else min_filled
+        filled = table[column].notna().mean()
+        if filled == 0 or filled < least:
+            _note(done, name, column, f"column left out, filled in {filled:.0%}", table[column].isna().sum())
             table = table.drop(columns=column)
     return table
 
@@ -262,7 +265,7 @@ def _inspect_interactions(datasets: Datasets, found: list) -> None:
     for name, table in named(datasets):
         key = KEYS.get(name)
         if key and len(table):
-            share = 1 - table[key].isin(interactions[key]).mean()
+            share = 1 - table[key].isin(interactions[key].unique()).mean()
             if share > 0.1:
                 found.append(
                     (name, key, f"{share:.0%} without interactions", "they are cold: metadata must carry them")
@@ -285,7 +288,7 @@ def _inspect_columns(name: str, table: pd.DataFrame, found: list) -> None:
             found.append((name, column, f"filled in {filled:.0%} of the rows", f"{needed:.0%} are recommended"))
         own = column not in RESERVED[name]
         if text and own and not long and len(values):
-            categories = values.str.split("|").explode().nunique()
+            categories = pd.Series(values.unique()).str.split("|").explode().nunique()
             if MAX_CATEGORIES < categories < len(values) / 2:
                 found.append((name, column, f"{categories} categories", f"at most {MAX_CATEGORIES} are recommended"))
             if values.str.len().max() > MAX_STRING_LENGTH:

@@ -466,9 +466,9 @@ def _avro_type(column: pd.Series) -> str:
 
 
 def _is_categorical(column: pd.Series) -> bool:
-    values = column.dropna().str.split("|").explode()
-    n_categories = values.nunique()
-    return 0 < n_categories <= MAX_CATEGORIES and 2 * n_categories <= len(values)
+    values = column.dropna()
+    n_categories = pd.Series(values.unique(), dtype="str").str.split("|").explode().nunique()
+    return 0 < n_categories <= MAX_CATEGORIES and 2 * n_categories <= len(values) + values.str.count(r"\|").sum()
 
 
 def _longest_text(table: pd.DataFrame) -> str | None:

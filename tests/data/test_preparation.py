@@ -42,7 +42,7 @@ def test_cleaning_leaves_what_can_be_imported_and_says_what_it_did():
         ["Interactions", "TIMESTAMP", "left out, missing", 1],
         ["Interactions", "", "left out, repeated", 1],
         ["Items", "ITEM_ID", "left out, repeated", 1],
-        ["Items", "NOTE", "column left out, filled below 10%", 2],
+        ["Items", "NOTE", "column left out, filled in 0%", 2],
         ["Interactions", "ITEM_ID", "left out, not in Items", 1],
     ]
 
