@@ -496,6 +496,27 @@ def avro(schema: Schema) -> str:
     return json.dumps(record, indent=2)
 
 
+def describe(schema: Schema) -> pd.DataFrame:
+    """A schema for reading, index its columns: type, whether it may be empty, and what it is used for."""
+    reserved = RESERVED.get(schema.name, {})
+    rows = [
+        {
+            "column": field.name,
+            "type": field.type,
+            "may be empty": "yes" if field.nullable else "",
+            "meaning": "textual"
+            if field.textual
+            else "categorical"
+            if field.categorical
+            else "reserved"
+            if field.name in reserved
+            else "",
+        }
+        for field in schema.fields
+    ]
+    return pd.DataFrame(rows).set_index("column")
+
+
 def _folded(name: str) -> str:
     """Names that fold to the same text are one column to Personalize, in whatever case they are written."""
     return name.replace("_", "").lower()
