@@ -114,10 +114,12 @@ def evaluate(
 ) -> pd.DataFrame:
     """The evaluation table of a model that was fitted on ``split.train``; columns as at the top of this file.
 
-    Lists are made by the code that answers requests, of items that exist at that time: an item whose
-    CREATION_TIMESTAMP is later is no candidate.  datasets: all of the group, for the size of its catalogue and Users.
-    event_weights: event type -> weight.  objective: a numeric column of Items.  repeats: whether what a user knows may
-    be recommended again; if not it is not relevant either, and users who did nothing new are left out.
+    Lists are made by the code that answers requests, of items that exist at that time: an item whose CREATION_TIMESTAMP
+    and first interaction are later is no candidate.
+
+    datasets: all of the group, for the size of its catalogue, Users and Items.  event_weights: event type -> weight.
+    objective: a numeric column of Items.  repeats: whether what a user knows may be recommended again; if not it is not
+    relevant either, and users who did nothing new are left out.
     """
     questions = ask(split, datasets, model.catalogue, recipe_type, event_weights=event_weights)
     item_ids = model.catalogue.item_ids
@@ -441,11 +443,15 @@ def _without_repeats(questions: Questions, item_ids: np.ndarray) -> Questions:
 
 
 def _born(datasets: Datasets, item_ids: np.ndarray) -> np.ndarray | None:
-    """(I,) int64 creation times, epoch seconds; None where no item has one."""
+    """(I,) int64 epoch seconds, since when each item exists: its CREATION_TIMESTAMP, or an earlier first interaction.
+
+    None where the items have no such column.
+    """
     if datasets.items is None or "CREATION_TIMESTAMP" not in datasets.items:
         return None
-    times = datasets.items.set_index("ITEM_ID")["CREATION_TIMESTAMP"].reindex(item_ids)
-    return times.fillna(0).to_numpy(dtype=np.int64)
+    created = datasets.items.set_index("ITEM_ID")["CREATION_TIMESTAMP"].reindex(item_ids).fillna(0)
+    seen = datasets.interactions.groupby("ITEM_ID", sort=False)["TIMESTAMP"].min().reindex(item_ids)
+    return np.minimum(created, seen.fillna(np.inf)).to_numpy(dtype=np.int64)
 
 
 def _allowed(requests: Sequence[Request], born: np.ndarray | None, n_items: int, repeats: bool) -> np.ndarray | None:

@@ -11,7 +11,7 @@ import pytest
 
 from lib import jobs
 from lib.store import jobs as rows
-from tests.resources.workflow import Personalize, interactions
+from tests.resources.workflow import Clock, Personalize, interactions
 
 HEAD = """
 import os, signal, sys
@@ -136,7 +136,7 @@ def test_progress_can_be_read_while_a_training_runs(personalize, version, monkey
 def test_an_account_starts_a_worker_that_does_its_jobs_and_ends(tmp_path):
     (tmp_path / "data").mkdir()
     account = jobs.open_account(tmp_path / "store", buckets={"data": tmp_path / "data"}, settling=timedelta(0))
-    personalize = Personalize(account, wait=lambda: None)
+    personalize = Personalize(account, Clock())
     dataset = personalize.dataset(personalize.group())
     arn = personalize.create_dataset_import_job(
         job_name="first", dataset_arn=dataset, data_source=personalize.put(interactions(), "first.csv")

@@ -120,7 +120,7 @@ def combine(older: pd.DataFrame, newer: pd.DataFrame | None, key: str | None) ->
 def select_events(
     interactions: pd.DataFrame,
     event_type: str | None = None,
-    event_value_threshold: float | None = None,
+    event_value_threshold: float | str | None = None,
     events_config: Mapping[str, object] | None = None,
 ) -> pd.DataFrame:
     """The interactions a solution trains on: one event type, values from a threshold on, or as ``eventsConfig`` says.
@@ -146,23 +146,29 @@ def select_events(
     return interactions[chosen].assign(**{WEIGHT: weight[chosen] / weight[chosen].max(initial=0)})
 
 
-def check_minima(interactions: pd.DataFrame, event_type: str | None = None) -> None:
+def check_minima(
+    interactions: pd.DataFrame,
+    event_type: str | None = None,
+    *,
+    minimum: int = MIN_INTERACTIONS,
+    minimum_users: int = MIN_USERS,
+) -> None:
     """That there is enough to train on: 1,000 interactions, and 25 users (1 % of them) with two or more.
 
     event_type: what ``select_events`` chose them by, for the message.  Raises ValueError with the counts found.
     """
-    if len(interactions) < MIN_INTERACTIONS:
+    if len(interactions) < minimum:
         after = f" after filtering by event type: {event_type}" if event_type is not None else ""
         raise ValueError(
-            f"Dataset has fewer than {MIN_INTERACTIONS} interactions{after} (found {len(interactions)}). "
+            f"Dataset has fewer than {minimum} interactions{after} (found {len(interactions)}). "
             f"Import more{', or train on more event types' if after else ''}."
         )
     counts = interactions["USER_ID"].value_counts()
     returning = int((counts >= 2).sum())
     found = f"(found {returning} of {len(counts)} users). Import more interactions of the same users."
-    if returning < MIN_USERS:
+    if returning < minimum_users:
         raise ValueError(
-            f"Create failed. Dataset has fewer than {MIN_USERS} users with at least 2 interactions each {found}"
+            f"Create failed. Dataset has fewer than {minimum_users} users with at least 2 interactions each {found}"
         )
     if returning < MIN_USER_SHARE * len(counts):
         raise ValueError(f"Create failed. Fewer than 1 % of the users have at least 2 interactions each {found}")
@@ -226,13 +232,13 @@ def _of_type(interactions: pd.DataFrame, event_type: str) -> np.ndarray:
     return _event_types(interactions) == event_type.lower()
 
 
-def _reaches(interactions: pd.DataFrame, threshold: float | None) -> np.ndarray:
+def _reaches(interactions: pd.DataFrame, threshold: float | str | None) -> np.ndarray:
     """(N,) bool: EVENT_VALUE is there and at least the threshold."""
     if threshold is None:
         return np.ones(len(interactions), bool)
     if "EVENT_VALUE" not in interactions:
         raise ValueError(f"Event values from {threshold} on are asked for, but Interactions have no column EVENT_VALUE")
-    return interactions["EVENT_VALUE"].to_numpy(dtype=float) >= threshold
+    return interactions["EVENT_VALUE"].to_numpy(dtype=float) >= float(threshold)
 
 
 def _event_types(interactions: pd.DataFrame) -> np.ndarray:

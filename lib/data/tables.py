@@ -26,7 +26,6 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lib.data.datasets import Datasets, combine
 from lib.data.schema import INTEGERS, KEYS, REALS, Field, Schema, cut
 
 BLOCK_BYTES = 8 << 20
@@ -261,7 +260,7 @@ def import_csv(
         repeated = _repeated(hashes, keep_last=schema.name in KEYS)
         if repeated.any():
             _drop(target, repeated, account)
-        _into_place(aside, destination)
+        into_place(aside, destination)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -281,26 +280,6 @@ def read(folders: Sequence[Path], columns: Sequence[str] | None = None) -> pd.Da
     """
     files = [file for folder in folders for file in sorted(folder.glob("*.parquet"))]
     return _frame(pa.concat_tables([pq.read_table(file, columns=columns) for file in files], promote_options="default"))
-
-
-def load(
-    folders: Mapping[str, Sequence[Path]], schemas: Mapping[str, Schema], puts: Mapping[str, pd.DataFrame] | None = None
-) -> Datasets:
-    """The datasets of a group, out of what was imported and put.
-
-    Keys: dataset types as in ARNs.  folders: imports, oldest first.  puts: records that came through Put* operations.
-    Schemas without any data give empty tables.
-    """
-    tables = {}
-    for kind, schema in schemas.items():
-        bulk = [read([folder]) for folder in folders.get(kind, ())]
-        table = _frame(_empty(schema))
-        for newer in [*bulk, *([puts[kind]] if puts and kind in puts else [])]:
-            table = combine(table, newer, KEYS.get(schema.name))
-        tables[kind] = table
-    return Datasets(
-        interactions=tables["INTERACTIONS"], items=tables.get("ITEMS"), users=tables.get("USERS"), schemas=schemas
-    )
 
 
 def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
@@ -527,7 +506,8 @@ def _drop(target: Path, repeated: np.ndarray, account: _Import) -> None:
     whole.unlink()
 
 
-def _into_place(aside: Path, destination: Path) -> None:
+def into_place(aside: Path, destination: Path) -> None:
+    """Put a folder that was written aside where it is read, and its files on disk before that."""
     for file in aside.iterdir():
         with file.open("rb") as written:
             os.fsync(written.fileno())

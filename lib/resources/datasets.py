@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from lib.data import schema as avro
 from lib.data import tables
-from lib.data.datasets import Datasets
+from lib.data.datasets import Datasets, combine
 from lib.resources import records
 from lib.resources.account import Account
 from lib.resources.dataset_groups import DatasetGroup
@@ -176,9 +176,8 @@ def load(account: Account, dataset_group_arn: str, *, live_interactions: bool = 
     with account.store.read() as tx:
         found = of_group(tx, account, dataset_group_arn)
         columns = schemas(tx, account, dataset_group_arn)
-    if "INTERACTIONS" not in found:
-        raise InvalidInputException(f"{dataset_group_arn} has no INTERACTIONS dataset: create one and import into it.")
-    with account.store.read() as tx:
+        if "INTERACTIONS" not in found:
+            raise InvalidInputException(f"{dataset_group_arn} has no INTERACTIONS dataset: create one, import into it.")
         frames = {
             kind: _table(tx, account, dataset, columns[kind], live=live_interactions or kind in IDENTIFIED)
             for kind, dataset in found.items()
@@ -201,14 +200,13 @@ def _table(tx: Connection, account: Account, dataset: Dataset, schema: avro.Sche
     else:
         rows, _ = events.records(tx, dataset.dataset_arn)
         put = events.frame(list(rows.values()), schema)
-    frames = [put] if len(put) or not dataset.parts else []
+    bulk = events.frame([], schema)
     if dataset.parts:
         bulk = tables.read([account.store.files.path(part) for part in dataset.parts])
-        frames.insert(0, bulk.reindex(columns=list(schema.columns)))
-    table = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-    if len(frames) > 1 or len(dataset.parts) > 1:  # within one import all rows differ
-        table = table.drop_duplicates(key, keep="last" if key else "first")
-    return table.sort_values(key or "TIMESTAMP", kind="stable", ignore_index=True)
+        bulk = bulk.reindex(columns=list(schema.columns))
+    if len(dataset.parts) > 1:  # within one import all rows differ
+        bulk = combine(bulk.iloc[:0], bulk, key)
+    return combine(bulk, put, key)
 
 
 def _tracking_id(tx: Connection, arn: str) -> str:

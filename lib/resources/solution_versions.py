@@ -8,13 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import orjson
 import pandas as pd
 from sqlalchemy import Connection
 
-from lib.data.datasets import Datasets
-from lib.data.schema import Schema
+from lib.data.datasets import Datasets, check_event_types, check_minima, exclude_columns, select_events
 from lib.recipes.recipe import Progress, Recipe, Value
 from lib.resources import datasets, recipes, records, solution_config
 from lib.resources.account import Account
@@ -236,83 +234,34 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
 def training_data(account: Account, version: SolutionVersion) -> Datasets:
     """What a version is trained on: the interactions and columns its solution asks for.
 
-    Raises InvalidInputException where they are fewer than Personalize's minima.
+    Raises ValueError or InvalidInputException where they are fewer than Personalize's minima.
     """
     loaded = datasets.load(account, version.dataset_group_arn)
     config = version.solution_config or {}
-    interactions, filtered = _wanted(loaded.interactions, version.event_type, config)
-    _check_minima(account, interactions, filtered)
-    loaded = replace(loaded, interactions=interactions)
-    return _with_columns(loaded, version.columns or {}, config.get("trainingDataConfig", {}))
-
-
-def _wanted(interactions: pd.DataFrame, event_type: str | None, config: Mapping[str, Any]) -> tuple[pd.DataFrame, str]:
-    """The interactions to train on, and what they were filtered by, in words."""
-    threshold = config.get("eventValueThreshold")
-    events = config.get("eventsConfig", {}).get("eventParametersList", [])
-    if not events:
-        if event_type is None and threshold is None:
-            return interactions, ""
-        events = [{"eventType": event_type, "eventValueThreshold": threshold}]
-    kept = np.zeros(len(interactions), dtype=bool)
-    for event in events:
-        rows = np.ones(len(interactions), dtype=bool)
-        if event.get("eventType") is not None:
-            found = _column(interactions, "EVENT_TYPE").fillna("").str.lower()
-            rows &= (found == event["eventType"].lower()).to_numpy(dtype=bool)
-        if event.get("eventValueThreshold") is not None:
-            found = _column(interactions, "EVENT_VALUE").to_numpy(dtype=float, na_value=np.nan)
-            rows &= found >= float(event["eventValueThreshold"])
-        kept |= rows
-    types = [event["eventType"] for event in events if event.get("eventType") is not None]
-    return interactions[kept].reset_index(drop=True), ", ".join(types) or f"EVENT_VALUE >= {threshold}"
-
-
-def _column(interactions: pd.DataFrame, name: str) -> pd.Series:
-    if name not in interactions:
-        raise InvalidInputException(f"The solution filters by {name}, but INTERACTIONS has no such column.")
-    return interactions[name]
-
-
-def _check_minima(account: Account, interactions: pd.DataFrame, filtered: str) -> None:
-    least, least_users = account.quotas["minimum_interactions"], account.quotas["minimum_users"]
-    if len(interactions) < least:
-        after = f" after filtering by event type: {filtered}" if filtered else ""
-        raise InvalidInputException(
-            f"Dataset has fewer than {least:g} interactions{after} ({len(interactions)} found): import more."
-        )
-    per_user = interactions["USER_ID"].value_counts()
-    returning = int((per_user >= 2).sum())
-    if returning < least_users or returning < len(per_user) / 100:
-        raise InvalidInputException(
-            f"Create failed. Dataset has fewer than {least_users:g} users with at least 2 interactions each "
-            f"({returning} of {len(per_user)} found; 1 % of all users are needed too): import more."
-        )
-
-
-def _with_columns(
-    loaded: Datasets, known: Mapping[str, list[str]], wanted: Mapping[str, Mapping[str, list[str]]]
-) -> Datasets:
-    """Without the columns that came after the solution, and those that its configuration leaves out."""
-    included = {kind.upper(): columns for kind, columns in wanted.get("includedDatasetColumns", {}).items()}
-    excluded = {kind.upper(): columns for kind, columns in wanted.get("excludedDatasetColumns", {}).items()}
-    schemas: dict[str, Schema] = {}
-    for kind, schema in loaded.schemas.items():
-        always = {*schema.required, "EVENT_TYPE"}
-        allowed = {*included.get(kind, schema.columns)} - {*excluded.get(kind, ())}
-        allowed &= {*known.get(kind, schema.columns)}
-        fields = tuple(field for field in schema.fields if field.name in allowed | always)
-        schemas[kind] = replace(schema, fields=fields)
-
-    def narrowed(kind: str, table: pd.DataFrame | None) -> pd.DataFrame | None:
-        return None if table is None else table[[column for column in schemas[kind].columns if column in table]]
-
-    return Datasets(
-        interactions=narrowed("INTERACTIONS", loaded.interactions),
-        items=narrowed("ITEMS", loaded.items),
-        users=narrowed("USERS", loaded.users),
-        schemas=schemas,
+    events, threshold = config.get("eventsConfig"), config.get("eventValueThreshold")
+    interactions = select_events(
+        loaded.interactions, version.event_type, None if threshold is None else float(threshold), events
     )
+    listed = [event["eventType"] for event in (events or {}).get("eventParametersList", [])]
+    check_minima(
+        interactions,
+        ", ".join(listed) or version.event_type,
+        minimum=int(account.quotas["minimum_interactions"]),
+        minimum_users=int(account.quotas["minimum_users"]),
+    )
+    chosen = replace(loaded, interactions=interactions.reset_index(drop=True))
+    check_event_types(chosen)
+    return exclude_columns(_as_known(chosen, version.columns or {}), config.get("trainingDataConfig"))
+
+
+def _as_known(loaded: Datasets, columns: Mapping[str, list[str]]) -> Datasets:
+    """Without the columns that came after the solution."""
+    later = {
+        kind: [column for column in schema.columns if column not in columns.get(kind, schema.columns)]
+        for kind, schema in loaded.schemas.items()
+    }
+    later = {kind: names for kind, names in later.items() if names}
+    return exclude_columns(loaded, {"excludedDatasetColumns": later}) if later else loaded
 
 
 def _chosen(

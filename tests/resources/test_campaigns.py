@@ -27,7 +27,7 @@ def test_a_campaign_that_follows_moves_to_the_next_version(personalize):
         solution_version_arn=f"{solution}/$LATEST",
         campaign_config={"syncWithLatestSolutionVersion": True},
     )["campaignArn"]
-    personalize.wait()
+    personalize.clock.wait()
     assert described(personalize, campaign).solution_version_arn == first
     assert described(personalize, campaign).latest_campaign_update is None
     second = personalize.version(solution)
@@ -49,12 +49,12 @@ def test_a_campaign_answers_as_before_until_its_update_is_active(personalize):
     campaign = personalize.create_campaign(name="c", solution_version_arn=first)["campaignArn"]
     with pytest.raises(ResourceInUseException):
         personalize.update_campaign(campaign_arn=campaign, solution_version_arn=second)
-    personalize.wait()
+    personalize.clock.wait()
     personalize.update_campaign(campaign_arn=campaign, solution_version_arn=second, min_provisioned_tps=3)
     during = described(personalize, campaign)
     assert (during.status, during.solution_version_arn, during.min_provisioned_tps) == ("ACTIVE", first, 1)
     assert during.latest_campaign_update.solution_version_arn == second
-    personalize.wait()
+    personalize.clock.wait()
     after = described(personalize, campaign)
     assert (after.solution_version_arn, after.min_provisioned_tps) == (second, 3)
 
@@ -93,9 +93,9 @@ def test_campaigns_are_listed_by_solution_or_version(personalize):
 def test_a_deleted_campaign_is_not_found_after_a_while(personalize):
     _, version = personalize.trained()
     campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
-    personalize.wait()
+    personalize.clock.wait()
     personalize.delete_campaign(campaign_arn=campaign)
     assert described(personalize, campaign).status == "DELETE PENDING"
-    personalize.wait()
+    personalize.clock.wait()
     with pytest.raises(ResourceNotFoundException):
         described(personalize, campaign)

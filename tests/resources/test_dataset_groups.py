@@ -16,7 +16,7 @@ def test_a_group_passes_from_pending_to_active(personalize):
     seen = []
     for _ in range(4):
         seen.append(personalize.describe_dataset_group(dataset_group_arn=arn)["datasetGroup"].status)
-        personalize.wait(0.07)
+        personalize.clock.wait(0.07)
     assert seen == ["CREATE PENDING", "CREATE PENDING", "CREATE IN_PROGRESS", "ACTIVE"]
 
 
@@ -59,7 +59,7 @@ def test_a_deleted_group_is_shown_for_a_while_and_then_not_found(personalize):
     assert personalize.describe_dataset_group(dataset_group_arn=arn)["datasetGroup"].status == "DELETE PENDING"
     with pytest.raises(ResourceInUseException):
         personalize.delete_dataset_group(dataset_group_arn=arn)
-    personalize.wait()
+    personalize.clock.wait()
     with pytest.raises(ResourceNotFoundException, match=f"The given dataset group does not exist: {arn}"):
         personalize.describe_dataset_group(dataset_group_arn=arn)
     assert personalize.group() == arn

@@ -25,7 +25,7 @@ def test_a_group_takes_datasets_once_it_is_active(personalize):
     members = {"name": "x", "schema_arn": schema, "dataset_group_arn": group, "dataset_type": "Interactions"}
     with pytest.raises(ResourceInUseException, match="CREATE PENDING"):
         personalize.create_dataset(**members)
-    personalize.wait()
+    personalize.clock.wait()
     personalize.create_dataset(**members)
 
 
@@ -69,7 +69,7 @@ def test_an_update_of_the_schema_takes_effect_when_it_is_active(personalize):
     assert before.schema_arn != wider
     with pytest.raises(ResourceInUseException):
         personalize.delete_dataset(dataset_arn=dataset)
-    personalize.wait()
+    personalize.clock.wait()
     after = personalize.describe_dataset(dataset_arn=dataset)["dataset"]
     assert after.latest_dataset_update.status == "ACTIVE" and after.schema_arn == wider
 
@@ -87,7 +87,7 @@ def test_a_tracker_and_a_filter_hold_their_datasets(personalize):
     filter_arn = personalize.create_filter(
         name="seen", dataset_group_arn=group, filter_expression='EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")'
     )["filterArn"]
-    personalize.wait()
+    personalize.clock.wait()
     with pytest.raises(ResourceInUseException, match="event-tracker"):
         personalize.delete_dataset(dataset_arn=dataset)
     personalize.delete_event_tracker(event_tracker_arn=tracker)

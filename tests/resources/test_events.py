@@ -60,7 +60,7 @@ class Events:
         self.group = personalize.group()
         self.interactions = personalize.dataset(self.group, INTERACTIONS)
         self.tracking_id = personalize.create_event_tracker(name="t", dataset_group_arn=self.group)["trackingId"]
-        personalize.clock.wait()
+        personalize.wait()
 
     def put(self, *event_list, session_id="s", user_id="u", **members):
         event_list = [{"eventType": "click", "sentAt": AT, **event} for event in event_list]

@@ -9,17 +9,8 @@ import pytest
 from lib.recipes import RECIPES
 from lib.recipes.popularity import Popularity
 from lib.resources.errors import InvalidInputException, ResourceNotFoundException
+from tests.resources.workflow import ITEMS as ITEMS_AVRO
 
-ITEMS_SCHEMA = {
-    "type": "record",
-    "name": "Items",
-    "namespace": "com.amazonaws.personalize.schema",
-    "fields": [
-        {"name": "ITEM_ID", "type": "string"},
-        {"name": "GENRE", "type": ["null", "string"], "categorical": True},
-    ],
-    "version": "1.0",
-}
 GENRES = ["Jazz", "Jazz|Folk", "Pop"]
 ITEMS = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(45)], "GENRE": [GENRES[n % 3] for n in range(45)]})
 
@@ -77,10 +68,10 @@ class Deployed:
     def __init__(self, personalize):
         self.personalize = personalize
         self.group = personalize.filled()
-        self.items = personalize.dataset(self.group, ITEMS_SCHEMA)
+        self.items = personalize.dataset(self.group, ITEMS_AVRO)
         assert personalize.load(self.items, ITEMS, "items").status == "ACTIVE"
         self.tracking_id = personalize.create_event_tracker(name="t", dataset_group_arn=self.group)["trackingId"]
-        personalize.clock.wait()
+        personalize.wait()
 
     def campaign(self, recipe, **config):
         name = recipe.removeprefix("aws-")
@@ -89,7 +80,7 @@ class Deployed:
         created = self.personalize.create_campaign(
             name=name, solution_version_arn=version, campaign_config=config or None
         )
-        self.personalize.clock.wait()
+        self.personalize.wait()
         return created["campaignArn"]
 
     def filter(self, name, expression):
@@ -101,7 +92,7 @@ class Deployed:
         return self.personalize.get_recommendations(campaign_arn=campaign_arn, **members)["itemList"]
 
     def click(self, *items, session="s", user=None, event_type="click"):
-        at = self.personalize.clock()
+        at = self.personalize.account.now()
         self.personalize.put_events(
             tracking_id=self.tracking_id,
             session_id=session,
@@ -334,7 +325,7 @@ def test_a_campaign_moves_to_its_new_version_when_that_is_in_force(deployed, per
     assert deployed.recommend(personal, user_id="nobody", num_results=500) == before
     deployed.personalize.update_campaign(campaign_arn=personal, solution_version_arn=version)
     assert deployed.recommend(personal, user_id="nobody", num_results=500) == before
-    deployed.personalize.clock.wait()
+    deployed.personalize.wait()
     assert "fresh" in ids(deployed.recommend(personal, user_id="nobody", num_results=500))
 
 

@@ -101,7 +101,7 @@ def test_columns_that_came_after_the_solution_are_not_trained_on(personalize):
     wider = copy.deepcopy(ITEMS)
     wider["fields"].append({"name": "PRICE", "type": ["null", "float"]})
     personalize.update_dataset(dataset_arn=items, schema_arn=personalize.schema(wider, "wider"))
-    personalize.wait()
+    personalize.clock.wait()
     after = personalize.version(personalize.solution(group, "second"))
     columns = []
     for arn in (before, after):

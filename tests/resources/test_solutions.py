@@ -86,12 +86,12 @@ def test_prefixed_names_are_taken_and_answered_without_prefix():
 def test_a_solution_is_held_by_its_campaigns(personalize):
     solution, version = personalize.trained()
     campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
-    personalize.wait()
+    personalize.clock.wait()
     with pytest.raises(ResourceInUseException, match=campaign):
         personalize.delete_solution(solution_arn=solution)
     personalize.delete_campaign(campaign_arn=campaign)
     personalize.delete_solution(solution_arn=solution)
-    personalize.wait()
+    personalize.clock.wait()
     with pytest.raises(ResourceNotFoundException):
         personalize.describe_solution_version(solution_version_arn=version)
     with pytest.raises(ResourceNotFoundException):
@@ -103,7 +103,7 @@ def test_an_update_changes_automatic_training_alone(personalize):
     personalize.update_solution(solution_arn=arn, perform_auto_training=False)
     moving = personalize.describe_solution(solution_arn=arn)["solution"]
     assert moving.perform_auto_training is True and moving.latest_solution_update.status == "CREATE PENDING"
-    personalize.wait()
+    personalize.clock.wait()
     changed = personalize.describe_solution(solution_arn=arn)["solution"]
     assert changed.perform_auto_training is False and changed.recipe_arn == RECIPE
 

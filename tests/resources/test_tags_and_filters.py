@@ -98,9 +98,9 @@ def test_a_new_tracker_of_a_group_has_a_new_id(personalize):
     for _ in range(2):
         answer = personalize.create_event_tracker(name="t", dataset_group_arn=group)
         ids.append(answer["trackingId"])
-        personalize.wait()
+        personalize.clock.wait()
         personalize.delete_event_tracker(event_tracker_arn=answer["eventTrackerArn"])
-        personalize.wait()
+        personalize.clock.wait()
     assert ids[0] != ids[1]
     with pytest.raises(ResourceNotFoundException):
         event_trackers.of_tracking_id(personalize.account, ids[1])

@@ -53,8 +53,8 @@ class Clock:
 class Personalize:
     """The operations of one account as methods, and shortcuts through its workflow."""
 
-    def __init__(self, account, wait):
-        self.account, self.wait = account, wait
+    def __init__(self, account, clock):
+        self.account, self.clock = account, clock
         self.data = account.buckets["data"]
 
     @classmethod
@@ -70,7 +70,7 @@ class Personalize:
             quotas=quotas(changed_quotas),
             buckets={"data": folder / "data"},
         )
-        return cls(account, clock.wait)
+        return cls(account, clock)
 
     def __getattr__(self, operation):
         return lambda **members: OPERATIONS[operation](self.account, **members)
@@ -78,11 +78,11 @@ class Personalize:
     def work(self):
         """Carry out the pending jobs, and let time pass."""
         jobs.run_pending(self.account)
-        self.wait()
+        self.clock.wait()
 
     def group(self, name="news", **members):
         arn = self.create_dataset_group(name=name, **members)["datasetGroupArn"]
-        self.wait()
+        self.clock.wait()
         return arn
 
     def schema(self, schema, name):
@@ -96,7 +96,7 @@ class Personalize:
             dataset_group_arn=group,
             dataset_type=kind,
         )["datasetArn"]
-        self.wait()
+        self.clock.wait()
         return arn
 
     def put(self, table, name):
@@ -119,7 +119,7 @@ class Personalize:
 
     def solution(self, group, name="popular", recipe_arn=RECIPE, **members):
         arn = self.create_solution(name=name, dataset_group_arn=group, recipe_arn=recipe_arn, **members)["solutionArn"]
-        self.wait()
+        self.clock.wait()
         return arn
 
     def version(self, solution, **members):
