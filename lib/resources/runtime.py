@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, select, union_all
+from sqlalchemy import Connection, Engine, bindparam, select, union_all
 
 from lib import filters
 from lib.campaigns import Campaign as Loaded
@@ -71,7 +72,7 @@ class _Deployment:
 
 
 class _Process:
-    """The campaigns of one store that this process has loaded."""
+    """The campaigns of one open store that this process has loaded."""
 
     def __init__(self, account: Account):
         self.changes = Changes(account.store)
@@ -84,7 +85,7 @@ _DOCUMENTS = union_all(
     select(_TABLE.document).where(_TABLE.arn == bindparam("arn")),
     select(_TABLE.document).where(_TABLE.kind == Dataset.KIND, _TABLE.parent == bindparam("group")),
 )
-_PROCESSES: dict[str, _Process] = {}
+_PROCESSES: WeakKeyDictionary[Engine, _Process] = WeakKeyDictionary()
 _OPENING = threading.Lock()
 _COUNT = itertools.count()
 
@@ -213,11 +214,11 @@ def _length(num_results: int | None, metadata_columns: Mapping[str, Sequence[str
 
 
 def _process(account: Account) -> _Process:
-    location = str(account.store.location)
     with _OPENING:
-        if location not in _PROCESSES:
-            _PROCESSES[location] = _Process(account)
-        return _PROCESSES[location]
+        process = _PROCESSES.get(account.store.engine)
+        if process is None:
+            process = _PROCESSES[account.store.engine] = _Process(account)
+        return process
 
 
 def _deployment(account: Account, arn: str) -> _Deployment:
@@ -259,7 +260,10 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
     if campaign.rests is not None or (update is not None and update.status in MOVING):
         stamp = None  # it changes as time goes by, without anybody touching the store
     found = datasets.of_group(tx, account, campaign.dataset_group_arn)
-    made_of = (campaign.solution_version_arn, *((d.dataset_arn, d.schema_arn, d.parts) for d in found.values()))
+    made_of = (
+        campaign.solution_version_arn,
+        *((d.dataset_arn, d.creation_date_time, d.schema_arn, d.parts) for d in found.values()),
+    )
     live = events.state(tx, [d.dataset_arn for d in found.values()])
     if known is not None and known.made_of == made_of:
         _read_puts(tx, known, live)

@@ -137,7 +137,10 @@ class LiveEvent:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """How far a dataset's puts have come.  newest: epoch seconds of the newest event, None before the first."""
+    """How far a dataset's puts have come.
+
+    newest: epoch seconds of the newest event, or of its arrival if that was earlier; None before the first event.
+    """
 
     changes: int
     newest: float | None
@@ -173,7 +176,8 @@ def append(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent], receiv
         if event.event_id is not None:
             seen.add(event.event_id)
     tx.execute(live_events.insert(), rows)
-    _moved(tx, dataset_arn, max(event.sent_at for event in events))
+    # A clock of a client that runs ahead must not make the whole catalogue look old.
+    _moved(tx, dataset_arn, min(received_at, max(event.sent_at for event in events)))
 
 
 def newest(tx: Connection, dataset_arn: str, user_id: str, limit: int = NEWEST) -> list[LiveEvent]:
