@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.neighbors import NearestNeighbors
 
 from lib import metrics
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
@@ -33,7 +34,8 @@ HISTORY_LENGTHS = (0, 1, 5, 20, 100)  # lower bounds of the slices by history le
 
 NDCG = "normalized_discounted_cumulative_gain_at_25"
 
-Oracle = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # user_ids (B,), now (B,), item_ids (I,) -> (B, I)
+# user_ids (B,), now (B,), item_ids (I,), previous: B lists of item ids, devices: B names or None -> (B, I) chances
+Oracle = Callable[[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray], list[str | None]], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,8 @@ def evaluate_oracle(
 ) -> pd.DataFrame:
     """The evaluation table of somebody who knows the truth, asked what a model of ``evaluate`` is asked.
 
-    oracle: (user_ids (B,) str, now (B,) int64, item_ids (I,) str) -> (B, I) chance of each item.
+    oracle: (user_ids (B,) str, now (B,) int64, item_ids (I,) str, previous, devices) -> (B, I) chance of each item.
+    previous: the ids of what each user did before, oldest first.  devices: the context DEVICE, None where not known.
     """
     numbers = catalogue(datasets)
     questions = ask(split, datasets, numbers, recipe_type)
@@ -150,8 +153,10 @@ def evaluate_oracle(
     def answer(part: slice, k: int) -> Ranked:
         requests = questions.requests[part]
         now = np.array([request.now for request in requests], dtype=np.int64)
-        scores = oracle(questions.user_ids[part], now, numbers.item_ids).astype(np.float32)
-        return rank(scores, k, _allowed(requests, born, len(numbers.item_ids), repeats))
+        previous = [numbers.item_ids[request.history.items] for request in requests]
+        devices = [request.context.get("DEVICE") for request in requests]
+        chances = oracle(questions.user_ids[part], now, numbers.item_ids, previous, devices)
+        return rank(chances.astype(np.float32), k, _allowed(requests, born, len(numbers.item_ids), repeats))
 
     return _table(questions, answer, numbers.item_ids, split, datasets, None)
 
@@ -314,6 +319,20 @@ def share_of_oracle(
     return metrics.ratio_bootstrap(
         measured["version"][metric].to_numpy(), measured["oracle"][metric].to_numpy(), seed=seed
     )
+
+
+def neighbour_agreement(vectors: np.ndarray, categories: Sequence[str]) -> tuple[float, float]:
+    """How often an item's nearest neighbour by cosine shares its category, and how often any other item would.
+
+    vectors: (I, D).  categories: (I,); items without one are left out.
+    """
+    kept = pd.Series(categories).notna().to_numpy()
+    names = pd.factorize(pd.Series(categories)[kept].to_numpy())[0]
+    near = NearestNeighbors(n_neighbors=1, metric="cosine").fit(vectors[kept])
+    neighbour = near.kneighbors(return_distance=False)[:, 0]
+    sizes = np.bincount(names)
+    by_chance = (sizes * (sizes - 1)).sum() / (len(names) * (len(names) - 1))
+    return float((names[neighbour] == names).mean()), float(by_chance)
 
 
 def choose(tables: Mapping[str, pd.DataFrame], *, incumbent: str, seed: int, metric: str = NDCG) -> Choice:

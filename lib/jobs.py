@@ -25,8 +25,10 @@ from sqlalchemy import Connection, Row
 
 from lib import reproducible
 from lib.recipes.recipe import Progress
-from lib.resources import dataset_import_jobs, records, solution_versions
+from lib.resources import data_deletion_jobs, dataset_export_jobs, dataset_import_jobs, records, solution_versions
 from lib.resources.account import Account
+from lib.resources.data_deletion_jobs import DataDeletionJob
+from lib.resources.dataset_export_jobs import DatasetExportJob
 from lib.resources.dataset_import_jobs import DatasetImportJob
 from lib.resources.errors import ApiError
 from lib.resources.lifecycle import Status
@@ -41,8 +43,9 @@ Publish = Callable[[Connection], None]
 
 SLOTS = {"import": 2, "training": 1}  # lane -> jobs at a time
 ATTEMPTS = 2
-LINGER_SECONDS = 2.0
+LINGER_SECONDS = 5.0  # as long as it takes to start another worker
 REPORT_SECONDS = 0.3
+POLL_SECONDS = 0.05
 START_SECONDS = 3.0  # a worker that was just started has this long to take a job before another one is started
 
 
@@ -62,6 +65,8 @@ WORK: dict[str, Work] = {
     for work in (
         Work(DatasetImportJob, dataset_import_jobs.run),
         Work(SolutionVersion, solution_versions.run),
+        Work(DatasetExportJob, dataset_export_jobs.run),
+        Work(DataDeletionJob, data_deletion_jobs.run, Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED),
     )
 }
 
@@ -89,6 +94,7 @@ def open_account(
     folders = {name: Path(folder).absolute() for name, folder in (buckets or {}).items()}
     command = [sys.executable, "-m", "lib.jobs", "--store", str(store.location), "--region", region]
     command += ["--account-id", account_id, "--seed", str(seed), "--settling", str(settling.total_seconds())]
+    command += ["--linger", str(LINGER_SECONDS)]
     for name, folder in folders.items():
         command += ["--bucket", f"{name}={folder}"]
     for name, value in (changed_quotas or {}).items():
@@ -316,6 +322,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--account-id", default="123456789012")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--settling", type=float, default=0.2, help="seconds until a resource without a job is ACTIVE")
+    parser.add_argument("--linger", type=float, default=LINGER_SECONDS, help="seconds to wait for more jobs")
     parser.add_argument("--bucket", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--quota", action="append", default=[], metavar="NAME=NUMBER")
     given = parser.parse_args(arguments)
@@ -335,10 +342,12 @@ def main(arguments: list[str] | None = None) -> None:
             settling=timedelta(seconds=given.settling),
         )
         idle_since = time.monotonic()
-        while time.monotonic() - idle_since < LINGER_SECONDS:
-            if run_pending(account):
+        while True:
+            if _needed(account.store) and run_pending(account):
                 idle_since = time.monotonic()
-            time.sleep(0.05)
+            if time.monotonic() - idle_since >= given.linger:
+                return
+            time.sleep(POLL_SECONDS)
     except Terminated:
         return
 

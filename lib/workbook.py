@@ -408,18 +408,7 @@ def oracle(run: str) -> pd.DataFrame | None:
         return None
     data = datasets(run)
     split = split_users(data.interactions, seed=noted(run, "seed"))
-    known = Truth.load(truth)
-
-    def relevance(user_ids: np.ndarray, requests: Sequence[Request], item_ids: np.ndarray) -> np.ndarray:
-        return known.relevance(
-            user_ids,
-            np.array([request.now for request in requests]),
-            item_ids,
-            [item_ids[request.history.items] for request in requests],
-            [request.context.get("DEVICE") for request in requests],
-        )
-
-    return evaluation.evaluate_oracle(relevance, split, data, "USER_PERSONALIZATION")
+    return evaluation.evaluate_oracle(Truth.load(truth).relevance, split, data, "USER_PERSONALIZATION")
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------

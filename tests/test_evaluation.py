@@ -265,8 +265,9 @@ def test_the_oracle_is_asked_the_same_and_its_share_is_told():
     split = split_users(data.interactions, seed=0)
     asked = []
 
-    def oracle(user_ids, now, item_ids):
+    def oracle(user_ids, now, item_ids, previous, devices):
         asked.append((user_ids.tolist(), now.tolist()))
+        assert [len(items) for items in previous] == [11] * len(user_ids) and devices == [None] * len(user_ids)
         truth = split.held_out.groupby("USER_ID")["ITEM_ID"].agg(set)
         return np.array([[item in truth[user] for item in item_ids] for user in user_ids], dtype=float)
 

@@ -27,9 +27,9 @@ WORK = "jobs.WORK[kind] = replace(jobs.WORK[kind], run=run)\njobs.main(['--store
 def worker(personalize, body, kind="solution-version"):
     """A worker process whose jobs of one kind do something else."""
     location = str(personalize.account.store.location)
-    bucket = f"--bucket=data={personalize.data}"
+    options = ["--linger", "0", f"--bucket=data={personalize.data}"]
     return subprocess.Popen(
-        [sys.executable, "-c", HEAD + body + WORK, location, kind, bucket], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HEAD + body + WORK, location, kind, *options], stdout=subprocess.PIPE, text=True
     )
 
 
@@ -133,7 +133,8 @@ def test_progress_can_be_read_while_a_training_runs(personalize, version, monkey
     assert progress["step"] == progress["steps"] > 1
 
 
-def test_an_account_starts_a_worker_that_does_its_jobs_and_ends(tmp_path):
+def test_an_account_starts_a_worker_that_does_its_jobs_and_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "LINGER_SECONDS", 0.1)
     (tmp_path / "data").mkdir()
     account = jobs.open_account(tmp_path / "store", buckets={"data": tmp_path / "data"}, settling=timedelta(0))
     personalize = Personalize(account, Clock())

@@ -53,10 +53,11 @@ def clean(datasets: Datasets, *, min_filled: float = MIN_FILLED) -> tuple[Datase
 
     Trims text; takes times in milliseconds, microseconds or nanoseconds down to seconds; leaves out records without an
     id or time, repeated records (of Items and Users all but the last of an id), interactions with items that Items
-    lacks, and columns of one's own filled in less than ``min_filled`` of the records.  Ids become text.
+    lacks, columns without any value, and columns of one's own filled in less than ``min_filled`` of the records.  Ids
+    become text.
     """
     done: list[tuple[str, str, str, int]] = []
-    cleaned = {name: _clean_table(name, table, min_filled, done) for name, table in _named(datasets)}
+    cleaned = {name: _clean_table(name, table, min_filled, done) for name, table in named(datasets)}
     interactions = cleaned["Interactions"]
     if "Items" in cleaned:
         known = interactions["ITEM_ID"].isin(cleaned["Items"]["ITEM_ID"]).to_numpy(dtype=bool)
@@ -91,9 +92,11 @@ def _clean_table(name: str, table: pd.DataFrame, min_filled: float, done: list) 
     repeated = table.duplicated(key, keep="last" if key else "first").to_numpy(dtype=bool)
     _note(done, name, key or "", "left out, repeated", repeated.sum())
     table = table[~repeated].sort_values(key or "TIMESTAMP", kind="stable", ignore_index=True)
-    for column in table.columns.difference(list(RESERVED[name])):
-        if table[column].notna().mean() < min_filled:
-            _note(done, name, column, f"column left out, filled below {min_filled:.0%}", table[column].isna().sum())
+    for column in table.columns.difference(required):
+        least = 0 if column in RESERVED[name] else min_filled
+        filled = table[column].notna().mean()
+        if filled == 0 or filled < least:
+            _note(done, name, column, f"column left out, filled in {filled:.0%}", table[column].isna().sum())
             table = table.drop(columns=column)
     return table
 
@@ -155,6 +158,17 @@ def derive(datasets: Datasets) -> Datasets:
     return replace(datasets, items=items)
 
 
+def overview(datasets: Datasets) -> pd.DataFrame:
+    """One row a table: its rows, how many users and items it names, and the first and last day of its interactions."""
+    rows = {}
+    for name, table in named(datasets):
+        counts = {column: table[column].nunique() if column in table else "" for column in ("USER_ID", "ITEM_ID")}
+        days = pd.to_datetime(table["TIMESTAMP"], unit="s").dt.date if name == "Interactions" else pd.Series([""])
+        rows[name] = {"rows": len(table), "users": counts["USER_ID"], "items": counts["ITEM_ID"]}
+        rows[name] |= {"first day": str(days.min()), "last day": str(days.max())}
+    return pd.DataFrame(rows).T
+
+
 def long_tail(interactions: pd.DataFrame, shares: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)) -> pd.DataFrame:
     """How unevenly items are liked: of the most popular share of items, their number and share of all interactions."""
     counts = np.sort(interactions["ITEM_ID"].value_counts().to_numpy())[::-1]
@@ -209,7 +223,7 @@ def missingness(datasets: Datasets) -> pd.DataFrame:
     return pd.DataFrame(
         [
             (name, column, str(table[column].dtype), table[column].notna().mean(), table[column].nunique())
-            for name, table in _named(datasets)
+            for name, table in named(datasets)
             for column in table.columns
         ],
         columns=["dataset", "column", "type", "filled", "values"],
@@ -222,7 +236,7 @@ def insights(datasets: Datasets) -> pd.DataFrame:
     Source: data insights of the developer guide, with its recommended numbers.
     """
     found: list[tuple[str, str, str, str]] = []
-    for name, table in _named(datasets):
+    for name, table in named(datasets):
         _inspect_columns(name, table, found)
     _inspect_interactions(datasets, found)
     return pd.DataFrame(found, columns=["dataset", "column", "finding", "advice"])
@@ -248,10 +262,10 @@ def _inspect_interactions(datasets: Datasets, found: list) -> None:
         share = interactions["TIMESTAMP"].value_counts().iloc[0] / len(interactions)
         if share > 0.1:
             found.append(("Interactions", "TIMESTAMP", f"{share:.0%} at one instant", "order within it is arbitrary"))
-    for name, table in _named(datasets):
+    for name, table in named(datasets):
         key = KEYS.get(name)
         if key and len(table):
-            share = 1 - table[key].isin(interactions[key]).mean()
+            share = 1 - table[key].isin(interactions[key].unique()).mean()
             if share > 0.1:
                 found.append(
                     (name, key, f"{share:.0%} without interactions", "they are cold: metadata must carry them")
@@ -274,7 +288,7 @@ def _inspect_columns(name: str, table: pd.DataFrame, found: list) -> None:
             found.append((name, column, f"filled in {filled:.0%} of the rows", f"{needed:.0%} are recommended"))
         own = column not in RESERVED[name]
         if text and own and not long and len(values):
-            categories = values.str.split("|").explode().nunique()
+            categories = pd.Series(values.unique()).str.split("|").explode().nunique()
             if MAX_CATEGORIES < categories < len(values) / 2:
                 found.append((name, column, f"{categories} categories", f"at most {MAX_CATEGORIES} are recommended"))
             if values.str.len().max() > MAX_STRING_LENGTH:
@@ -290,12 +304,13 @@ def _inspect_columns(name: str, table: pd.DataFrame, found: list) -> None:
                 found.append((name, column, f"{outside:.1%} of the values are outliers", "check them"))
 
 
-def export(datasets: Datasets, folder: Path, *, now: int, parameters: Mapping[str, object] | None = None) -> Path:
+def export(datasets: Datasets, folder: Path, *, parameters: Mapping[str, object] | None = None) -> Path:
     """Write the datasets as CSV into ``folder/v1``, ``v2``, …, and return the folder of this version.
 
     A version holds interactions.csv, items.csv, users.csv (those there are) and checksums.json: SHA-256, rows and
-    columns of each file, ``parameters`` and ``now`` (epoch seconds).  The same content and parameters again give
-    the version that is already there.  A version appears whole or not at all; those that exist are never changed.
+    columns of each file, and ``parameters``; no clock is read, so the same tables give the same bytes.  The same
+    content and parameters again give the version that is already there.  A version appears whole or not at all; those
+    that exist are never changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / ".aside"
@@ -303,7 +318,7 @@ def export(datasets: Datasets, folder: Path, *, now: int, parameters: Mapping[st
     aside.mkdir()
     try:
         contents = {"parameters": dict(parameters or {}), "files": {}}
-        for name, table in _named(datasets):
+        for name, table in named(datasets):
             tables.write_csv(table, aside / FILES[name])
             contents["files"][FILES[name]] = {
                 "sha256": _sha256(aside / FILES[name]),
@@ -313,9 +328,9 @@ def export(datasets: Datasets, folder: Path, *, now: int, parameters: Mapping[st
         contents = json.loads(json.dumps(contents))  # as it will be read again: tuples are lists
         versions = {int(path.name[1:]): path for path in folder.iterdir() if re.fullmatch(r"v[1-9][0-9]*", path.name)}
         for _, version in sorted(versions.items()):
-            if {key: value for key, value in _checksums(version).items() if key != "created"} == contents:
+            if _checksums(version) == contents:
                 return version
-        (aside / CHECKSUMS).write_text(json.dumps({"created": now, **contents}, indent=2) + "\n")
+        (aside / CHECKSUMS).write_text(json.dumps(contents, indent=2) + "\n")
         version = folder / f"v{max(versions, default=0) + 1}"
         tables.into_place(aside, version)
         return version
@@ -359,9 +374,10 @@ def _columns(name: str, table: pd.DataFrame, schema: Schema | None) -> list[dict
     return [asdict(schema[column]) for column in table.columns]
 
 
-def _named(datasets: Datasets) -> list[tuple[str, pd.DataFrame]]:
-    named = (("Interactions", datasets.interactions), ("Items", datasets.items), ("Users", datasets.users))
-    return [(name, table) for name, table in named if table is not None]
+def named(datasets: Datasets) -> list[tuple[str, pd.DataFrame]]:
+    """The tables there are, each with its dataset type."""
+    tables = (("Interactions", datasets.interactions), ("Items", datasets.items), ("Users", datasets.users))
+    return [(name, table) for name, table in tables if table is not None]
 
 
 def _replaced(datasets: Datasets, named: Mapping[str, pd.DataFrame]) -> Datasets:

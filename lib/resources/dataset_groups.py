@@ -46,7 +46,7 @@ def create_dataset_group(
     now = account.now()
     arn = account.arn(DatasetGroup.KIND, name)
     with account.store.transaction() as tx:
-        existing = len(records.every(tx, account, DatasetGroup))
+        existing = records.count(tx, DatasetGroup)
         new = DatasetGroup(
             name=name,
             dataset_group_arn=arn,

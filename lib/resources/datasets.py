@@ -179,7 +179,7 @@ def load(account: Account, dataset_group_arn: str, *, live_interactions: bool = 
         if "INTERACTIONS" not in found:
             raise InvalidInputException(f"{dataset_group_arn} has no INTERACTIONS dataset: create one, import into it.")
         frames = {
-            kind: _table(tx, account, dataset, columns[kind], live=live_interactions or kind in IDENTIFIED)
+            kind: table(tx, account, dataset, "ALL" if live_interactions or kind in IDENTIFIED else "BULK")
             for kind, dataset in found.items()
         }
     return Datasets(
@@ -190,22 +190,21 @@ def load(account: Account, dataset_group_arn: str, *, live_interactions: bool = 
     )
 
 
-def _table(tx: Connection, account: Account, dataset: Dataset, schema: avro.Schema, *, live: bool) -> pd.DataFrame:
-    """What was imported, part after part, then what was put; of records with one id the last counts."""
+def table(tx: Connection, account: Account, dataset: Dataset, ingestion_mode: str) -> pd.DataFrame:
+    """A dataset's rows: those imported (BULK), those put one by one (PUT), or both (ALL); of one id the last counts."""
+    schema = records.get(tx, account, Schema, dataset.schema_arn).parsed()
     key = avro.KEYS.get(schema.name)
-    if not live:
-        put = events.frame([], schema)
-    elif key is None:
-        put = events.interactions(tx, dataset.dataset_arn, schema)
-    else:
-        rows, _ = events.records(tx, dataset.dataset_arn)
-        put = events.frame(list(rows.values()), schema)
-    bulk = events.frame([], schema)
-    if dataset.parts:
+    bulk = put = events.frame([], schema)
+    if ingestion_mode != "PUT" and dataset.parts:
         bulk = tables.read([account.store.files.path(part) for part in dataset.parts])
         bulk = bulk.reindex(columns=list(schema.columns))
-    if len(dataset.parts) > 1:  # within one import all rows differ
-        bulk = combine(bulk.iloc[:0], bulk, key)
+        if len(dataset.parts) > 1:  # within one import all rows differ
+            bulk = combine(bulk.iloc[:0], bulk, key)
+    if ingestion_mode != "BULK" and key is None:
+        put = events.interactions(tx, dataset.dataset_arn, schema)
+    elif ingestion_mode != "BULK":
+        rows, _ = events.records(tx, dataset.dataset_arn)
+        put = events.frame(list(rows.values()), schema)
     return combine(bulk, put, key)
 
 

@@ -2,6 +2,8 @@
 
 from lib.resources import (
     campaigns,
+    data_deletion_jobs,
+    dataset_export_jobs,
     dataset_groups,
     dataset_import_jobs,
     datasets,
@@ -18,6 +20,8 @@ from lib.resources import (
 
 OPERATIONS = {
     **campaigns.OPERATIONS,
+    **data_deletion_jobs.OPERATIONS,
+    **dataset_export_jobs.OPERATIONS,
     **dataset_groups.OPERATIONS,
     **dataset_import_jobs.OPERATIONS,
     **datasets.OPERATIONS,

@@ -95,6 +95,12 @@ def every(tx: Connection, account: Account, kind: type[Noun], parent: str | None
     return [at(decode(kind, row.document), account.now()) for row in tx.execute(query.order_by(TABLE.c.sequence))]
 
 
+def count(tx: Connection, kind: type, parent: str | None = None) -> int:
+    """How many there are of a kind, of one parent if given, but for those being deleted."""
+    query = select(func.count()).where(TABLE.c.kind == kind.KIND, TABLE.c.gone_after.is_(None))
+    return tx.execute(query if parent is None else query.where(TABLE.c.parent == parent)).scalar_one()
+
+
 def children(tx: Connection, parent: str, *kinds: str) -> list[tuple[str, dict[str, Any]]]:
     """ARN and document of each resource of these kinds that belongs to a parent and is not being deleted."""
     query = select(TABLE.c.arn, TABLE.c.document).where(

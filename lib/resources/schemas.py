@@ -38,9 +38,6 @@ def create_schema(account: Account, *, name: str, schema: str, domain: str | Non
     now = account.now()
     arn = account.arn(Schema.KIND, name)
     with account.store.transaction() as tx:
-        records.limit(
-            account, "schemas", len(records.every(tx, account, Schema)), "More than {} schemas. Please delete some."
-        )
         new = Schema(
             name=name,
             schema_arn=arn,
@@ -49,7 +46,9 @@ def create_schema(account: Account, *, name: str, schema: str, domain: str | Non
             creation_date_time=now,
             last_updated_date_time=now,
         )
+        existing = records.count(tx, Schema)
         records.add(tx, account, new)
+        records.limit(account, "schemas", existing, "More than {} schemas. Please delete some and try again.")
     return {"schemaArn": arn}
 
 

@@ -96,7 +96,7 @@ def create_solution(
             hpo = perform_hpo and not perform_auto_ml
             solution_configs.check(recipe, config or {}, perform_hpo=hpo, event_type=event_type, schemas=schemas)
             _check_incremental(recipe, perform_incremental_update)
-        existing = records.every(tx, account, Solution, dataset_group_arn)
+        existing = records.count(tx, Solution, dataset_group_arn)
         new = Solution(
             name=name,
             solution_arn=arn,
@@ -114,7 +114,7 @@ def create_solution(
             columns={kind: list(schema.columns) for kind, schema in schemas.items()},
         )
         records.add(tx, account, new, tags)
-        records.limit(account, "solutions_per_group", len(existing), "More than {} resources in ACTIVE state")
+        records.limit(account, "solutions_per_group", existing, "More than {} resources in ACTIVE state")
     return {"solutionArn": arn}
 
 

@@ -253,6 +253,22 @@ def forget(tx: Connection, dataset_arn: str) -> None:
         tx.execute(delete(table).where(table.c.dataset_arn == dataset_arn))
 
 
+def forget_users(tx: Connection, dataset_arn: str, user_ids: Iterable[str]) -> int:
+    """Leave nothing of these users in a dataset; how many rows that were."""
+    found = 0
+    for user_id in user_ids:
+        for table, column in (
+            (live_events, live_events.c.user_id),
+            (live_sessions, live_sessions.c.user_id),
+            (live_records, live_records.c.id),
+        ):
+            gone = tx.execute(delete(table).where(table.c.dataset_arn == dataset_arn, column == user_id)).rowcount
+            found += 0 if table is live_sessions else gone
+    if found:
+        _moved(tx, dataset_arn, None)
+    return found
+
+
 def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
     """Rows as a table with the schema's columns, typed as imported tables are; what a row lacks is null."""
     types = {

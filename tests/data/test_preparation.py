@@ -42,7 +42,7 @@ def test_cleaning_leaves_what_can_be_imported_and_says_what_it_did():
         ["Interactions", "TIMESTAMP", "left out, missing", 1],
         ["Interactions", "", "left out, repeated", 1],
         ["Items", "ITEM_ID", "left out, repeated", 1],
-        ["Items", "NOTE", "column left out, filled below 10%", 2],
+        ["Items", "NOTE", "column left out, filled in 0%", 2],
         ["Interactions", "ITEM_ID", "left out, not in Items", 1],
     ]
 
@@ -169,22 +169,22 @@ def test_insights_name_what_personalize_would_point_out():
 
 
 def test_versions_of_an_export_live_side_by_side(tmp_path):
-    first = preparation.export(small(), tmp_path, now=NOW, parameters={"months": 2})
-    second = preparation.export(preparation.window(small(), 1), tmp_path, now=NOW, parameters={"months": 1})
+    first = preparation.export(small(), tmp_path, parameters={"months": 2})
+    second = preparation.export(preparation.window(small(), 1), tmp_path, parameters={"months": 1})
     assert [first.name, second.name] == ["v1", "v2"]
     assert sorted(path.name for path in first.iterdir()) == ["checksums.json", "interactions.csv", "items.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["v1", "v2"]
     contents = json.loads((first / "checksums.json").read_text())
-    assert contents["created"] == NOW and contents["parameters"] == {"months": 2}
+    assert contents["parameters"] == {"months": 2}
     assert contents["files"]["interactions.csv"]["rows"] == 5
 
 
 def test_the_same_content_again_is_the_same_version(tmp_path):
-    first = preparation.export(small(), tmp_path, now=NOW, parameters={"shares": (1, 2)})
+    first = preparation.export(small(), tmp_path, parameters={"shares": (1, 2)})
     before = {path.name: path.read_bytes() for path in first.iterdir()}
-    assert preparation.export(small(), tmp_path, now=NOW + 1, parameters={"shares": (1, 2)}) == first
+    assert preparation.export(small(), tmp_path, parameters={"shares": (1, 2)}) == first
     assert {path.name: path.read_bytes() for path in first.iterdir()} == before
-    assert preparation.export(small(), tmp_path, now=NOW, parameters={"shares": (1, 3)}).name == "v2"
+    assert preparation.export(small(), tmp_path, parameters={"shares": (1, 3)}).name == "v2"
 
 
 def test_an_export_is_read_back_as_it_was(tmp_path):
@@ -192,7 +192,7 @@ def test_an_export_is_read_back_as_it_was(tmp_path):
         {"USER_ID": ["007", "a", "b"], "AGE": [30.0, None, 50.0], "NOTE": ['say "x", \\', None, "é\n"]}
     )
     written = small(users=users)
-    read = preparation.read_export(preparation.export(written, tmp_path, now=NOW))
+    read = preparation.read_export(preparation.export(written, tmp_path))
     for name in ("interactions", "items", "users"):
         pd.testing.assert_frame_equal(getattr(read, name), getattr(written, name))
     assert read.schemas["USERS"]["AGE"].nullable
@@ -202,15 +202,15 @@ def test_an_interrupted_export_is_never_read_and_does_not_stop_the_next(tmp_path
     with monkeypatch.context() as failing:
         failing.setattr(tables, "write_csv", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(OSError, match="No space left"):
-            preparation.export(small(), tmp_path, now=NOW)
+            preparation.export(small(), tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / ".aside").mkdir()
     (tmp_path / ".aside" / "interactions.csv").write_text("half")
-    assert preparation.export(small(), tmp_path, now=NOW).name == "v1"
+    assert preparation.export(small(), tmp_path).name == "v1"
 
 
 def test_a_changed_export_is_refused(tmp_path):
-    version = preparation.export(small(), tmp_path, now=NOW)
+    version = preparation.export(small(), tmp_path)
     (version / "items.csv").write_text("ITEM_ID,GENRE\ni,y\n")
     with pytest.raises(ValueError, match=r"items.csv was changed after it was exported"):
         preparation.read_export(version)
@@ -232,7 +232,7 @@ def test_movielens_is_prepared_exported_and_imported(tmp_path):
     assert len(cleaned.interactions) == 100_836 and len(cleaned.items) == 9_742
     assert report.to_numpy().tolist() == [["Items", "TITLE", "trimmed", 11]]
     preparation.check_minima(cleaned.interactions)
-    version = preparation.export(preparation.derive(cleaned), tmp_path / "export", now=NOW)
+    version = preparation.export(preparation.derive(cleaned), tmp_path / "export")
     proposed = schema.parse(schema.propose(preparation.read_export(version).items, "Items"))
     assert proposed["GENRES"].categorical and not proposed["TITLE"].categorical
     assert proposed["CREATION_TIMESTAMP"].nullable  # 18 films were never rated

@@ -78,6 +78,7 @@ QUOTED = [
     (r'"AC\DC, \\ live"', r"AC\DC, \ live"),
     ("naïve 本 😀", "naïve 本 😀"),
     (" a ", " a "),
+    ('5" nail', '5" nail'),
 ]
 
 
@@ -208,6 +209,11 @@ REFUSED = [
         clicks(),
         "Interactions need at least 1 rows per import job, found 0 (input). "
         "Collect more, or import several files of one folder together.",
+    ),
+    (
+        clicks("u,i,5,tv", 'u,i,6,"open', "u,i,7,tv"),
+        "A quote is opened and never closed (input, row 3). "
+        'Close it, or write \\" for a quote that belongs to the text.',
     ),
     (gzip.compress(clicks("u,i,5,tv").encode() * 1000)[:40], None),
 ]
