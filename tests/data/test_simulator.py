@@ -221,7 +221,7 @@ def test_too_small_a_site_is_refused(tmp_path, name):
 def test_articles_of_a_story_are_about_the_same_thing():
     topic = np.zeros(3, dtype=int)
     titles, _ = write(np.random.default_rng(0), topic, np.zeros(3, dtype=int), topic)
-    shared = os.path.commonprefix(titles)
+    shared = os.path.commonprefix(titles)  # noqa: RUF071 - of characters
     assert any(shared == title.removesuffix(end) for title in titles for end in TOPICS[0].happenings)
 
 
