@@ -14,7 +14,7 @@ import pandas as pd
 
 from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
 from lib.data.schema import Schema
-from lib.filters import Attribute, Columns, Filter
+from lib.filters import Attribute, Columns, Filter, FilterError
 from lib.ranking import promote, rank, softmax
 from lib.recipes.recipe import Model, Recipe, Request
 from lib.store.events import LiveEvent
@@ -184,7 +184,7 @@ class Campaign:
         """The best items for a visitor, or those related to an item, which is not among them itself.
 
         now: epoch seconds.  restriction holds for all but promoted items, whose places ``rng`` draws.
-        Raises ValueError for a filter, or values for it, that cannot be applied.
+        Raises FilterError for a filter, or values for it, that cannot be applied.
         """
         item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
         known = item is not None and item < self.n_items
@@ -252,11 +252,11 @@ class Campaign:
             return None
         wanted = restriction.filter
         if wanted.id_name != "ItemID":
-            raise ValueError(
+            raise FilterError(
                 f"The filter chooses among {wanted.id_name}, this campaign recommends items: {wanted.text}"
             )
         if wanted.reads("CURRENTITEM") and self.recipe.recipe_type != "RELATED_ITEMS":
-            raise ValueError(
+            raise FilterError(
                 f"The filter uses CurrentItem, which only campaigns for related items have; this one is of "
                 f"{self.recipe.name}: {wanted.text}"
             )

@@ -57,9 +57,10 @@ def measure(
 ) -> Measurement:
     """POST ``bodies`` in turn, over and over, ``requests`` times in all, from ``clients`` at once.
 
-    url: scheme, host and port of a service on this machine.  seconds: after which no more is asked, if sooner.  Runs in
-    a thread of its own, so notebooks, which have an event loop already, may call it.  Raises ValueError for what it will
-    not do, ConnectionError if the service is not there or goes away, TimeoutError if it falls silent for half a minute.
+    url: scheme, host and port of a service on this machine.  seconds: after which no more is asked, if sooner.  Runs
+    in a thread of its own, so notebooks, which have an event loop already, may call it.  Raises ValueError for what it
+    will not do, ConnectionError if the service is not there or goes away, TimeoutError if it is silent for half a
+    minute.
     """
     host, port = _loopback(url)
     if not 1 <= clients <= MOST_CLIENTS or not 1 <= requests <= MOST_REQUESTS or not bodies:
@@ -102,6 +103,7 @@ async def _measure(
         await _finish(connected)
     finally:
         for client in connected:
+            client.done.cancel()
             client.transport.abort()
     answers = sorted(answer for client in connected for answer in client.answers)
     lasted = answers[-1][0] - started

@@ -68,10 +68,11 @@ def _title(notebook: nbformat.NotebookNode, stem: str) -> str:
 
 
 def _body(notebook: nbformat.NotebookNode, stem: str) -> str:
-    """The cells of a notebook as HTML whose ids are the page's only ones."""
+    """The cells of a notebook as HTML; its ids are the page's only ones, its links to notebooks lead to sections."""
     exporter = HTMLExporter(template_name="basic", embed_images=True, exclude_anchor_links=True)
     body, _ = exporter.from_notebook_node(notebook)
-    return re.sub(r'(<h[1-6] id=|<div class="cell [^"]*" id=)"', rf'\1"{stem}--', body)
+    body = re.sub(r'(<div class="cell [^"]*" id=)"', rf'\1"{stem}--', body)
+    return re.sub(r'href="(\d\d_\w+)\.ipynb(?:#[^"]*)?"', r'href="#\1"', body)
 
 
 def _facts(manifest: Mapping[str, object]) -> dict[str, str]:

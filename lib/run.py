@@ -30,6 +30,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 import nbformat
 import papermill
@@ -44,6 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MEBIBYTE = 2**20
 MANIFEST = "manifest.json"
 STATES = ".states"
+NOTE = ".progress"  # a line that a long step may write for whoever watches
 IMMUTABLE = {".parquet", ".csv", ".safetensors", ".npz"}  # written aside and renamed, so a hard link is a copy
 TRACEBACK_LINES = 16
 
@@ -116,13 +118,13 @@ def run(plan: Plan, *, runs: Path, first: str | None = None, output: str | None 
         _write_manifest(folder, manifest)
         _prepare(folder, earlier)
         _publish(folder, output, [MANIFEST])
-        progress = _Progress(sys.stdout, width=max(map(len, stems)))
+        progress = _Progress(sys.stdout, width=max(map(len, stems)), note=folder / NOTE)
         environment = {
             **reproducible.ENVIRONMENT,
             "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this interpreter, whatever the user's home holds
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the debugger's warning would stand in a notebook's output
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            "WORKBOOK_PROGRESS": str(folder / ".progress"),
+            "WORKBOOK_PROGRESS": str(folder / NOTE),
             "WORKBOOK_RUN": str(folder),
             "WORKBOOK_RUNS": str(runs),
         }
@@ -189,7 +191,7 @@ def _execute(plan: Plan, stem: str, folder: Path, progress: "_Progress") -> dict
                 progress_bar=False,
                 record_timing=False,
                 coalesce_streams=True,
-                extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks, not the notebook's
+                extra_arguments=["--log-level=CRITICAL"],  # the kernel's own remarks, not the notebook's
                 on_cell_start=progress.cell,
             )
         except PapermillExecutionError as error:
@@ -239,14 +241,15 @@ def _records(folder: Path, plan: Plan, earlier: list[str]) -> dict[str, dict[str
 
     The folder of raw data, unless it is given anew, is the one that was read.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise Refused(
-            f"{_shown(folder)} has no {MANIFEST}, so no run made it, and a run would empty it; move it elsewhere, or "
-            "choose another folder with --runs"
-        )
-    if not earlier:
-        return {}
-    known = json.loads((folder / MANIFEST).read_text())["notebooks"] if folder.is_dir() else {}
+    known = {}
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            known = json.loads((folder / MANIFEST).read_text())["notebooks"]
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            raise Refused(
+                f"{_shown(folder)} has no {MANIFEST} of a run, so no run made it, and a run would empty it; move it "
+                "elsewhere, or choose another folder with --runs"
+            ) from None
     for stem in earlier:
         executed = folder / "notebooks" / f"{stem}.ipynb"
         if stem not in known or not executed.is_file() or _sha256(executed) != known[stem]["sha256"]:
@@ -288,7 +291,7 @@ def _keep_state(folder: Path, stem: str) -> None:
     _remove(aside)
     aside.mkdir(parents=True)
     for path in folder.iterdir():
-        if path.name not in (MANIFEST, STATES, "notebooks", "report", ".progress"):
+        if path.name not in (MANIFEST, STATES, "notebooks", "report", NOTE):
             _copy(path, aside / path.name)
     _remove(state)
     aside.replace(state)
@@ -327,7 +330,7 @@ def _finish(folder: Path, manifest: dict[str, object], output: str | None) -> No
     manifest["seconds"] = round(sum(record["seconds"] for record in records), 2)
     manifest["peak_memory_mib"] = max((record["peak_memory_mib"] for record in records), default=0)
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    (folder / ".progress").unlink(missing_ok=True)
+    (folder / NOTE).unlink(missing_ok=True)
     _write(folder / "report" / "index.html", report.page(folder, manifest))
     _write_manifest(folder, manifest)
     _publish(folder, output, ["report/index.html", MANIFEST])
@@ -339,7 +342,7 @@ def outputs(folder: Path) -> list[Path]:
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and path.relative_to(folder).parts[0] not in (MANIFEST, STATES, "report", ".progress")
+        and path.relative_to(folder).parts[0] not in (MANIFEST, STATES, "report", NOTE)
         and not path.name.endswith(("-wal", "-shm", ".running.ipynb"))
     )
 
@@ -444,10 +447,7 @@ def _watched(folder: Path, progress: "_Progress") -> Iterator[_Watch]:
                 except psutil.Error:
                     continue
             watch.peak = max(watch.peak, memory)
-            try:
-                progress.tick((folder / ".progress").read_text(errors="replace"))
-            except FileNotFoundError:
-                progress.tick("")
+            progress.tick()
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -461,8 +461,8 @@ def _watched(folder: Path, progress: "_Progress") -> Iterator[_Watch]:
 class _Progress:
     """A line per notebook and, below it, one for the cell that runs: redrawn on a terminal, printed once elsewhere."""
 
-    def __init__(self, stream, width: int, now: Callable[[], float] = time.monotonic):
-        self.stream, self.width, self.now = stream, width, now
+    def __init__(self, stream: TextIO, width: int, note: Path, now: Callable[[], float] = time.monotonic):
+        self.stream, self.width, self.note, self.now = stream, width, note, now
         self.live = stream.isatty()
         self.stem, self.place, self.cells = "", "", {}
 
@@ -475,23 +475,25 @@ class _Progress:
             if cell in code:
                 self.cells[cell.id] = f"cell {len(self.cells) + 1}/{len(code)}, {heading}"
         self.begun = self.cell_begun = self.now()
-        self.tick("")
+        self.tick()
 
     def cell(self, cell: nbformat.NotebookNode, cell_index: int) -> None:
         if cell.id not in self.cells:  # prose, or what papermill injected
             return
         self.place, self.cell_begun = self.cells[cell.id], self.now()
+        self.note.unlink(missing_ok=True)
         if self.live:
-            self.tick("")
+            self.tick()
         else:
             print(f"{self.stem:{self.width}}  {self.place}", file=self.stream, flush=True)
 
-    def tick(self, note: str) -> None:
+    def tick(self) -> None:
         if self.live:
             line = f"{self.stem:{self.width}}  {_clock(self.now() - self.begun)}  {self.place}"
             if self.now() - self.cell_begun >= 2:
                 line += f"  {_clock(self.now() - self.cell_begun)}"
-            line = f"{line}  {' '.join(note.split())}"[: shutil.get_terminal_size().columns - 1]
+            note = self.note.read_text(errors="replace").split() if self.note.is_file() else []
+            line = f"{line}  {' '.join(note)}"[: shutil.get_terminal_size().columns - 1]
             print(f"\r\x1b[K{line}", end="", file=self.stream, flush=True)
 
     def done(self, seconds: float, peak: int) -> None:

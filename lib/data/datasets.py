@@ -1,12 +1,16 @@
 """A dataset group's tables as training, evaluation and campaigns see them, and the arrays made of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from lib.data.schema import Schema
+from lib.data.schema import Schema, canonical_type
+
+MIN_INTERACTIONS, MIN_USERS, MIN_USER_SHARE = 1000, 25, 0.01
+MAX_EVENT_TYPES = 10  # together with the columns of context
+WEIGHT = "weight"  # column of interactions that select_events adds; no column of a schema is written like this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,146 @@ def histories(interactions: pd.DataFrame, numbers: Catalogue) -> Histories:
         interactions["TIMESTAMP"].to_numpy(dtype=np.int64)[order],
         event_type[order].astype(np.int32),
     )
+
+
+def combine(older: pd.DataFrame, newer: pd.DataFrame | None, key: str | None) -> pd.DataFrame:
+    """Two lots of records of one dataset as one: bulk imports in their order, then what was put, or as they came.
+
+    key: the id column of Items, Users, Actions, where the newest record of an id counts, ordered by id.  None: all
+    records count, those equal in everything once, ordered by TIMESTAMP with ties as they came.
+    """
+    together = older
+    if newer is not None and len(newer):
+        together = newer if older.empty else pd.concat([older, newer], ignore_index=True)
+    if key is not None:
+        return together.drop_duplicates(key, keep="last").sort_values(key, ignore_index=True)
+    if together is not older and len(older):
+        together = together.drop_duplicates()
+    return together.sort_values("TIMESTAMP", kind="stable", ignore_index=True)
+
+
+def select_events(
+    interactions: pd.DataFrame,
+    event_type: str | None = None,
+    event_value_threshold: float | str | None = None,
+    events_config: Mapping[str, object] | None = None,
+) -> pd.DataFrame:
+    """The interactions a solution trains on: one event type, values from a threshold on, or as ``eventsConfig`` says.
+
+    event_type: compared without regard to case.  events_config: ``{"eventParametersList": [{"eventType", …}]}``; types
+    it does not list are left out, and a column ``weight`` says how much each row counts, the heaviest 1.
+    Raises ValueError where a column is missing, or both ways are used at once.
+    """
+    if events_config is None:
+        chosen = np.ones(len(interactions), bool)
+        if event_type is not None:
+            chosen = _of_type(interactions, event_type)
+        return interactions[chosen & _reaches(interactions, event_value_threshold)]
+    if event_type is not None or event_value_threshold is not None:
+        raise ValueError("Give either eventsConfig, or eventType and eventValueThreshold, not both")
+    weight = np.full(len(interactions), np.nan)
+    for event in events_config["eventParametersList"]:
+        rows = _of_type(interactions, event["eventType"]) & _reaches(interactions, event.get("eventValueThreshold"))
+        weight[rows] = event.get("weight", 1.0)
+    chosen = weight > 0  # a weight of 0 is as good as not listed
+    if len(weight) and not chosen.any():
+        raise ValueError("eventsConfig leaves no interaction: check event types, thresholds and weights above 0")
+    return interactions[chosen].assign(**{WEIGHT: weight[chosen] / weight[chosen].max(initial=0)})
+
+
+def check_minima(
+    interactions: pd.DataFrame,
+    event_type: str | None = None,
+    *,
+    minimum: int = MIN_INTERACTIONS,
+    minimum_users: int = MIN_USERS,
+) -> None:
+    """That there is enough to train on: 1,000 interactions, and 25 users (1 % of them) with two or more.
+
+    event_type: what ``select_events`` chose them by, for the message.  Raises ValueError with the counts found.
+    """
+    if len(interactions) < minimum:
+        after = f" after filtering by event type: {event_type}" if event_type is not None else ""
+        raise ValueError(
+            f"Dataset has fewer than {minimum} interactions{after} (found {len(interactions)}). "
+            f"Import more{', or train on more event types' if after else ''}."
+        )
+    counts = interactions["USER_ID"].value_counts()
+    returning = int((counts >= 2).sum())
+    found = f"(found {returning} of {len(counts)} users). Import more interactions of the same users."
+    if returning < minimum_users:
+        raise ValueError(
+            f"Create failed. Dataset has fewer than {minimum_users} users with at least 2 interactions each {found}"
+        )
+    if returning < MIN_USER_SHARE * len(counts):
+        raise ValueError(f"Create failed. Fewer than 1 % of the users have at least 2 interactions each {found}")
+
+
+def check_event_types(datasets: Datasets) -> None:
+    """That event types and columns of context are at most ten together.  Raises ValueError."""
+    types = np.unique(_event_types(datasets.interactions)) if "EVENT_TYPE" in datasets.interactions else ()
+    schema = datasets.schemas.get("INTERACTIONS")
+    context = [field.name for field in schema.metadata] if schema else []
+    if len(types) + len(context) > MAX_EVENT_TYPES:
+        raise ValueError(
+            f"Interactions have {len(types)} event types and {len(context)} columns of their own, together at most "
+            f"{MAX_EVENT_TYPES} are allowed. Leave out columns, or import fewer event types."
+        )
+
+
+def exclude_columns(datasets: Datasets, training_data_config: Mapping[str, Mapping] | None) -> Datasets:
+    """The datasets with the columns a solution trains on, as its ``trainingDataConfig`` says.
+
+    Ids, times and EVENT_TYPE stay in any case.  Raises ValueError for an unknown dataset or column, for one that cannot
+    be excluded, and for lists of excluded and included columns together.
+    """
+    config = training_data_config or {}
+    excluded, included = config.get("excludedDatasetColumns"), config.get("includedDatasetColumns")
+    if excluded and included:
+        raise ValueError("Give either excludedDatasetColumns or includedDatasetColumns, not both")
+    tables = {"INTERACTIONS": datasets.interactions, "ITEMS": datasets.items, "USERS": datasets.users}
+    schemas = dict(datasets.schemas)
+    for name, columns in (excluded or included or {}).items():
+        kind = canonical_type(name)
+        if tables.get(kind) is None:
+            raise ValueError(f"trainingDataConfig names {name}, but the dataset group has no such dataset")
+        left_out = _left_out(tables[kind], kind, {column.upper() for column in columns}, excluding=bool(excluded))
+        tables[kind] = tables[kind].drop(columns=left_out)
+        if kind in schemas:
+            kept = tuple(field for field in schemas[kind].fields if field.name not in left_out)
+            schemas[kind] = replace(schemas[kind], fields=kept)
+    return Datasets(interactions=tables["INTERACTIONS"], items=tables["ITEMS"], users=tables["USERS"], schemas=schemas)
+
+
+def _left_out(table: pd.DataFrame, kind: str, named: set[str], *, excluding: bool) -> list[str]:
+    always = {
+        "INTERACTIONS": {"USER_ID", "ITEM_ID", "TIMESTAMP", "EVENT_TYPE"},
+        "ITEMS": {"ITEM_ID"},
+        "USERS": {"USER_ID"},
+    }
+    for name in sorted(named):
+        if name not in (column.upper() for column in table.columns):
+            raise ValueError(f"trainingDataConfig: {kind} has no column {name}; it has {', '.join(table.columns)}")
+        if excluding and name in always[kind]:
+            raise ValueError(f"trainingDataConfig: {name} of {kind} cannot be excluded")
+    if excluding:
+        return [column for column in table.columns if column.upper() in named]
+    return [column for column in table.columns if column.upper() not in named | always[kind]]
+
+
+def _of_type(interactions: pd.DataFrame, event_type: str) -> np.ndarray:
+    if "EVENT_TYPE" not in interactions:
+        raise ValueError(f"Event type {event_type} is asked for, but Interactions have no column EVENT_TYPE")
+    return _event_types(interactions) == event_type.lower()
+
+
+def _reaches(interactions: pd.DataFrame, threshold: float | str | None) -> np.ndarray:
+    """(N,) bool: EVENT_VALUE is there and at least the threshold."""
+    if threshold is None:
+        return np.ones(len(interactions), bool)
+    if "EVENT_VALUE" not in interactions:
+        raise ValueError(f"Event values from {threshold} on are asked for, but Interactions have no column EVENT_VALUE")
+    return interactions["EVENT_VALUE"].to_numpy(dtype=float) >= float(threshold)
 
 
 def _event_types(interactions: pd.DataFrame) -> np.ndarray:

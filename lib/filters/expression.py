@@ -56,6 +56,10 @@ TERMINALS = {
 SHOWN = 90  # characters of an expression around the place an error points to
 
 
+class FilterError(ValueError):
+    """An expression, or values for one, that cannot be used: what was found, where, and what was expected."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placeholder:
     """``$NAME``: the request brings the value."""
@@ -145,12 +149,12 @@ class Filter:
         values: as in ``filterValues``, still quoted.  user: upper-case column -> attribute of the request's user; what
         is missing is null.  current_item: row of the request's item, None if unknown.  interactions: lower-case event
         type -> rows that the request's user (for a UserID filter: each row's user) has such an event with.
-        Raises ValueError for values that are missing, unknown, badly quoted or of the wrong type.
+        Raises FilterError for values that are missing, unknown, badly quoted or of the wrong type.
         """
         given = {name: parse_values(name, text) for name, text in (values or {}).items()}
         if unknown := sorted(given.keys() - self.placeholders):
             expected = ", ".join(f"${name}" for name in sorted(self.placeholders)) or "none"
-            raise ValueError(
+            raise FilterError(
                 f"Filter values for ${', $'.join(unknown)} were given, the filter's placeholders: {expected}"
             )
         request = _Request(columns, given, user or {}, current_item, interactions or {})
@@ -159,7 +163,7 @@ class Filter:
         for expression in self.expressions:
             missing = [name for name in expression.placeholders if name not in given]
             if missing and expression.include:
-                raise ValueError(f"Filter value for ${missing[0]} is missing: an INCLUDE filter needs all its values")
+                raise FilterError(f"Filter value for ${missing[0]} is missing: an INCLUDE filter needs all its values")
             if missing or not all(request.user_has(condition) for condition in expression.users):
                 continue
             rows = request.any_of(expression.conditions)
@@ -210,7 +214,7 @@ class _Request:
             case Placeholder(name):
                 values = self.values[name]
                 if condition.operator != "IN" and len(values) != 1:
-                    raise ValueError(
+                    raise FilterError(
                         f"Filter value for ${name} holds {len(values)} values, {condition.operator} needs one"
                     )
                 return values
@@ -227,7 +231,7 @@ def _explained(condition: Condition, test):
         what = f"{SPELLED[condition.dataset]}.{condition.column} {condition.operator}"
         if isinstance(condition.operands, Placeholder):
             what += f" ${condition.operands.name}"
-        raise ValueError(f"Filter condition {what}: {error}") from None
+        raise FilterError(f"Filter condition {what}: {error}") from None
 
 
 _QUOTED = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*(,|$)""", re.DOTALL)
@@ -237,10 +241,10 @@ _QUOTED = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*(,|$)"
 def parse_values(name: str, text: str) -> tuple[str, ...]:
     r"""The values in one entry of ``filterValues``: ``"\"a\",\"b\""`` is two; a bare word or number is one.
 
-    Raises ValueError with the position where a list of quoted strings stops being one.
+    Raises FilterError with the position where a list of quoted strings stops being one.
     """
     if not text.strip():
-        raise ValueError(f'Filter value for ${name} is empty; give one or more quoted values, as in "a","b"')
+        raise FilterError(f'Filter value for ${name} is empty; give one or more quoted values, as in "a","b"')
     if text.strip()[0] not in "\"'":
         return (text.strip(),)
     values: list[str] = []
@@ -248,7 +252,7 @@ def parse_values(name: str, text: str) -> tuple[str, ...]:
     while True:
         match = _QUOTED.match(text, position)
         if match is None:
-            raise ValueError(
+            raise FilterError(
                 f"Filter value for ${name}: expected a quoted string at position {position}\n"
                 f"  {text}\n  {' ' * position}^"
             )
@@ -259,9 +263,9 @@ def parse_values(name: str, text: str) -> tuple[str, ...]:
 
 
 def parse(text: str) -> Filter:
-    """Read an expression.  Raises ValueError with what was found, what was expected, and the place."""
+    """Read an expression.  Raises FilterError with what was found, what was expected, and the place."""
     if not 1 <= len(text) <= LENGTH:
-        raise ValueError(f"Filter expression has {len(text)} characters, expected 1 to {LENGTH}")
+        raise FilterError(f"Filter expression has {len(text)} characters, expected 1 to {LENGTH}")
     try:
         tree = _grammar().parse(text)
     except UnexpectedInput as error:
@@ -280,7 +284,7 @@ def check(
     """Hold a filter against its dataset group.
 
     schemas: dataset type in upper case -> schema.  others: the group's filters; their fields count towards its quota.
-    Raises ValueError: dataset or column that does not exist or cannot be used, values of the wrong type, quotas.
+    Raises FilterError: dataset or column that does not exist or cannot be used, values of the wrong type, quotas.
     """
     for condition in parsed.conditions:
         dataset = "USERS" if condition.dataset == "CURRENTUSER" else condition.dataset
@@ -305,12 +309,12 @@ def check(
                 f"{condition.column} is a string, {condition.operator} compares numbers; use IN, NOT IN, = or !=",
             )
     if len(parsed.fields) > fields_per_filter:
-        raise ValueError(
+        raise FilterError(
             f"Filter expression uses {len(parsed.fields)} distinct fields, at most {fields_per_filter:g} are allowed"
         )
     everywhere = parsed.fields.union(*(other.fields for other in others))
     if len(everywhere) > fields_per_group:
-        raise ValueError(
+        raise FilterError(
             f"The dataset group's filters would use {len(everywhere)} distinct fields, at most {fields_per_group:g} "
             "may be used; delete a filter or use fields that other filters use"
         )
@@ -409,10 +413,7 @@ class _Reader:
             return tuple(_unescaped(token[1:-1]) if token.type == "STRING" else str(token) for token in tokens)
         name = _placeholder(placeholders[0])
         if operator == "NOT IN":
-            raise ValueError(
-                f"Could not create filter. Invalid input symbol: ${name}. "
-                "Placeholders are not allowed with NOT_IN operator."
-            )
+            raise FilterError(f"Invalid input symbol: ${name}. Placeholders are not allowed with NOT_IN operator.")
         if len(tokens) > 1:
             _refuse(
                 self.text, tokens[1].start_pos, f"expected ) after the placeholder ${name}: it stands for a whole list"
@@ -470,4 +471,4 @@ def _refuse(text: str, position: int, said: str) -> NoReturn:
     line = re.sub(r"\s", " ", text)
     start = max(0, min(position - SHOWN // 2, len(line) - SHOWN))
     shown = line[start : start + SHOWN]
-    raise ValueError(f"Filter expression: {said} at position {position}\n  {shown}\n  {' ' * (position - start)}^")
+    raise FilterError(f"Filter expression: {said} at position {position}\n  {shown}\n  {' ' * (position - start)}^")

@@ -6,6 +6,9 @@ the request to the dispatcher, and what comes back is parsed, turned into except
 
 import io
 import uuid
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +19,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from urllib3.response import HTTPResponse
 
+from lib import jobs, resources
 from lib.service import model, wire
 from lib.service.dispatch import Dispatcher
 
@@ -24,6 +28,29 @@ ENDPOINT = "http://in-process.invalid"
 
 # Whatever profile, configuration file or endpoint the environment names is meant for AWS.
 _UNCONFIGURED = {"profile": (None, None, None, None), "config_file": (None, None, "/dev/null", None)}
+
+
+def client(
+    service: str,
+    *,
+    store: str | Path,
+    region: str = "us-east-1",
+    account_id: str = "123456789012",
+    buckets: Mapping[str, str | Path] | None = None,
+) -> Any:
+    """A boto3 client of ``service`` on a store.
+
+    buckets: name of an S3 bucket -> the folder that stands for it.  Clients of one store share what is open.
+    """
+    folders = tuple(sorted((name, Path(folder).absolute()) for name, folder in (buckets or {}).items()))
+    return connect(service, _dispatcher(Path(store).absolute(), region, account_id, folders), region)
+
+
+@cache
+def _dispatcher(store: Path, region: str, account_id: str, buckets: tuple[tuple[str, Path], ...]) -> Dispatcher:
+    account = jobs.open_account(store, region=region, account_id=account_id, buckets=dict(buckets))
+    account.wake()
+    return Dispatcher(account, resources.OPERATIONS)
 
 
 def connect(service: str, dispatcher: Dispatcher, region: str) -> Any:

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,7 +24,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lib.resources.errors import ApiError, ThrottlingException
-from lib.service import wire
+from lib.service import sigv4, wire
 from lib.service.dispatch import Dispatcher
 
 BODY_BYTES = 4 * 2**20  # ten items with properties of 32,000 characters, each escaped to twelve bytes
@@ -39,12 +40,31 @@ BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # sec
 Log = Callable[[bytes], object]
 
 
+class AccessDeniedException(ApiError):
+    """This caller may not call."""
+
+
 class InternalFailure(ApiError):
     """Our fault."""
 
 
 class RequestEntityTooLargeException(ApiError):
     """The body is over the limit."""
+
+
+def signed_by(keys: Mapping[str, sigv4.Key], region: str, now: Callable[[], datetime]) -> wire.Authorise:
+    """Let in whoever signs with one of the keys."""
+
+    def authorise(method: str, target: str, headers: Mapping[str, str], body: bytes) -> None:
+        sigv4.verify(keys, region, method, target, headers, body, now())
+
+    return authorise
+
+
+def no_browser(method: str, target: str, headers: Mapping[str, str], body: bytes) -> None:
+    """Let in every program of this machine, but no web page that its user happens to have open."""
+    if "origin" in headers:
+        raise AccessDeniedException("A service without credentials answers no web pages; start it with --credentials")
 
 
 class Protocol(HttpToolsProtocol):
@@ -107,6 +127,8 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.jobs = Gauge("personalize_jobs", "Imports, trainings and other jobs.", ("state",), registry=self.registry)
+
     def count(self, answered: wire.Answer, seconds: float) -> None:
         """Count one answer."""
         operation = answered.operation
@@ -121,6 +143,7 @@ class Application:
     """The ASGI application.
 
     authorise: raises ApiError for who may not call.  log: takes one line of JSON for each operation called.
+    jobs_by_state: how many jobs wait and run, for whoever asks for metrics.
     """
 
     def __init__(
@@ -129,10 +152,11 @@ class Application:
         *,
         authorise: wire.Authorise,
         log: Log,
+        jobs_by_state: Callable[[], Mapping[str, int]] = dict,
         requests_in_flight: int = REQUESTS_IN_FLIGHT,
     ):
         self.dispatcher, self.authorise, self.log = dispatcher, authorise, log
-        self.metrics = Metrics()
+        self.metrics, self.jobs_by_state = Metrics(), jobs_by_state
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
         self.requests_in_flight, self.in_flight = requests_in_flight, 0
         self.pages = Starlette(routes=[Route("/health", self._health), Route("/metrics", self._metrics)])
@@ -177,13 +201,13 @@ class Application:
                 self.dispatcher, method, target, headers, body, request_id=request_id, authorise=self.authorise
             )
         except Exception:
-            self.log(_line(event="failure", request=request_id, traceback=traceback.format_exc()))
+            self.log(line(event="failure", request=request_id, traceback=traceback.format_exc()))
             error = InternalFailure(f"The service failed; its log says why under request {request_id}")
             return wire.refuse(method, path, error, request_id=request_id)
 
     def _log(self, request_id: str, answered: wire.Answer, seconds: float) -> None:
         operation = answered.operation
-        line = _line(
+        told = line(
             event="request",
             request=request_id,
             service=operation and operation.service,
@@ -193,16 +217,38 @@ class Application:
             milliseconds=round(seconds * 1000, 3),
             bytes=len(answered.body),
         )
-        self.log(line)
+        self.log(told)
 
     async def _health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def _metrics(self, request: Request) -> Response:
+    def _metrics(self, request: Request) -> Response:
+        for state, count in self.jobs_by_state().items():
+            self.metrics.jobs.labels(state).set(count)
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _line(**members: Any) -> bytes:
+def server(application: Application) -> uvicorn.Server:
+    """What runs the application: ``run(sockets=[listener])`` returns when its process is told to end."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            loop="uvloop",
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+    )
+
+
+def line(**members: Any) -> bytes:
+    """One line of the log: the time, and what there is to say."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return orjson.dumps({"time": now, **members}, option=orjson.OPT_APPEND_NEWLINE)
 

@@ -315,7 +315,7 @@ def _list(service: str, shape: Shape) -> Decoder:
         decoded: list[Any] = []
         try:
             for value in found:
-                decoded.append(element(value))  # noqa: PERF401 - the length tells which element was refused
+                decoded.append(element(value))  # one by one: the length tells which was refused
         except _Violation as violation:
             raise violation.below(f"[{len(decoded)}]") from None
         return decoded

@@ -7,7 +7,7 @@ import configparser
 import hmac
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -27,7 +27,8 @@ WINDOW = timedelta(minutes=15)
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 
 _AUTHORIZATION = re.compile(
-    rf"{ALGORITHM} +Credential=(?P<key>[^/,\s]+)/(?P<date>\d{{8}})/(?P<region>[^/,\s]+)/(?P<service>[^/,\s]+)/aws4_request"
+    rf"{ALGORITHM} +"
+    r"Credential=(?P<key>[^/,\s]+)/(?P<date>\d{8})/(?P<region>[^/,\s]+)/(?P<service>[^/,\s]+)/aws4_request"
     r",\s*SignedHeaders=(?P<names>[^,\s]+),\s*Signature=(?P<signature>[0-9a-f]{64})"
 )
 
@@ -161,8 +162,7 @@ def read_keys(file: Path) -> dict[str, Key]:
     """
     text = file.read_text(encoding="utf-8")
     try:
-        entries = _json_entries(text) if text.lstrip().startswith(("{", "[")) else _ini_entries(text)
-        keys = {key_id: Key(secret, token) for key_id, secret, token in entries}
+        keys = {key_id: Key(secret, token) for key_id, secret, token in _entries(text)}
     except (KeyError, TypeError, AttributeError, ValueError, configparser.Error) as error:
         raise ValueError(
             f"{file}: {type(error).__name__}; write sections with aws_access_key_id and aws_secret_access_key, "
@@ -186,18 +186,17 @@ def environment_keys(environment: Mapping[str, str]) -> dict[str, Key]:
     return {key_id: Key(secret, environment.get("PERSONALIZE_SESSION_TOKEN") or None)}
 
 
-def _json_entries(text: str) -> Iterable[tuple[str, str, str | None]]:
-    found: Any = json.loads(text)
-    for entry in found if isinstance(found, list) else [found]:
-        yield entry["AccessKeyId"], entry["SecretAccessKey"], entry.get("SessionToken")
-
-
-def _ini_entries(text: str) -> Iterable[tuple[str, str, str | None]]:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read_string(text)
-    for section in parser.sections():
-        entry = parser[section]
-        yield entry["aws_access_key_id"], entry["aws_secret_access_key"], entry.get("aws_session_token")
+def _entries(text: str) -> Iterator[tuple[str, str, str | None]]:
+    try:
+        found: Any = json.loads(text)
+    except json.JSONDecodeError:
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_string(text)
+        for entry in (parser[name] for name in parser.sections()):
+            yield entry["aws_access_key_id"], entry["aws_secret_access_key"], entry.get("aws_session_token")
+    else:
+        for entry in found if isinstance(found, list) else [found]:
+            yield entry["AccessKeyId"], entry["SecretAccessKey"], entry.get("SessionToken")
 
 
 def _some(keys: dict[str, Key], place: str) -> dict[str, Key]:

@@ -1,7 +1,7 @@
 """The store: a SQL database for everything that is small and changes, a folder for everything that is large.
 
-SQLite in write-ahead mode with full synchronisation: once a transaction has ended, its rows survive ``kill -9`` and power
-loss; readers never wait for writers; writers, also those of other processes, take turns.
+SQLite in write-ahead mode with full synchronisation: once a transaction has ended, its rows survive ``kill -9`` and
+power loss; readers never wait for writers; writers, also those of other processes, take turns.
 """
 
 import threading
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 
-from lib.store import tables
+from lib.store import events, tables
 from lib.store.files import Files
 
 BUSY_SECONDS = 30.0
@@ -88,6 +88,6 @@ def _create_or_check(connection: Connection, folder: Path) -> None:
             f"{folder} holds a store of version {found}, this program reads version {tables.VERSION}: "
             "use the program that wrote it, or name another folder"
         )
-    tables.metadata.create_all(connection)
+    events.metadata.create_all(connection)  # all tables hang on one metadata, those of events too
     if found is None:
         connection.execute(insert(tables.store_version).values(version=tables.VERSION))

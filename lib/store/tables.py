@@ -1,6 +1,18 @@
 """Tables of the database.  A module that adds tables of its own hangs them on the same ``metadata``."""
 
-from sqlalchemy import JSON, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
 
 VERSION = 1
 
@@ -16,6 +28,7 @@ resources = Table(
     Column("kind", String(64), nullable=False),
     Column("parent", String(256)),  # ARN of the resource that lists are filtered by
     Column("name", String(128), nullable=False),
+    Column("gone_after", Float),  # epoch seconds from which a deleted resource is no longer shown
     Column("document", LargeBinary, nullable=False),  # JSON of the noun's dataclass
     Index("resources_of_a_parent", "kind", "parent", "sequence"),
     sqlite_autoincrement=True,  # a sequence number is never given twice
@@ -43,6 +56,7 @@ jobs = Table(
     Column("arn", String(256), nullable=False),
     Column("kind", String(64), nullable=False),
     Column("lane", String(16), nullable=False),
+    Column("subject", String(256), nullable=False),  # of the jobs of one subject only one runs at a time
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("slot", String(32)),  # the lock file whose holder works on it

@@ -1,0 +1,132 @@
+"""Scores -> ranked items.  The only place that sorts: evaluation, campaigns and batch jobs rank through here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.recipes.recipe import Model, Request
+
+RANKED_AT_ONCE = 2**18  # scores; they fit in a core's cache
+SCORED_AT_ONCE = 2**22  # scores; 16 MiB
+MINUS_INFINITY = np.float32(-np.inf).view(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Lists of items, best first.
+
+    items: (B, K) int32 positions in the catalogue, -1 where the candidates ran out.
+    scores: (B, K) float32, -inf beside a -1.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """One list with promoted items among the others.  items, scores: (K,) as in ``Ranked``.  promoted: (K,) bool."""
+
+    items: np.ndarray
+    scores: np.ndarray
+    promoted: np.ndarray
+
+
+def rank(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Ranked:
+    """The k best items of each row; of equal scores the item that comes first in the catalogue is first.
+
+    scores: (B, I) float32, not NaN.  allowed: (I,) or (B, I) bool, the candidates; None for all.
+    Raises ValueError for other shapes, a negative k, or a NaN among the best.
+    """
+    rows, n_items = scores.shape
+    if k < 0:
+        raise ValueError(f"k is {k}, expected 0 or more")
+    if allowed is not None and allowed.shape not in ((n_items,), (rows, n_items)):
+        raise ValueError(f"allowed has shape {allowed.shape}, expected {(n_items,)} or {(rows, n_items)}")
+    ranked = Ranked(np.full((rows, k), -1, np.int32), np.full((rows, k), -np.inf, np.float32))
+    width = min(k, n_items)
+    if width == 0:
+        return ranked
+    step = max(1, RANKED_AT_ONCE // n_items)
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        candidates = scores[part]
+        if allowed is not None:
+            candidates = candidates + _penalty(allowed if allowed.ndim == 1 else allowed[part])
+        ranked.items[part, :width], ranked.scores[part, :width] = _best(candidates, width)
+    return ranked
+
+
+def _best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(b, I) -> items (b, k), -1 where the score is -inf, and their scores."""
+    last = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:].min(axis=1, keepdims=True)  # NaN sorts to the top
+    if np.isnan(last).any():
+        raise ValueError("scores hold NaN; a model's scores are finite")
+    rows, n_items = scores.shape
+    chosen = scores >= last
+    place = np.flatnonzero(chosen)
+    if len(place) > rows * k:  # somewhere more items tie for the last places than fit
+        surplus = np.count_nonzero(chosen, axis=1) - k
+        for row in np.flatnonzero(surplus):
+            chosen[row, np.flatnonzero(scores[row] == last[row])[-surplus[row] :]] = False
+        place = np.flatnonzero(chosen)
+    items = place.reshape(rows, k) - np.arange(rows)[:, None] * n_items
+    kept = np.take_along_axis(scores, items, axis=1)
+    order = np.argsort(-kept, axis=1, kind="stable")
+    items, kept = np.take_along_axis(items, order, axis=1), np.take_along_axis(kept, order, axis=1)
+    return np.where(np.isneginf(kept), -1, items), kept
+
+
+def _penalty(allowed: np.ndarray) -> np.ndarray:
+    """Where allowed 0, elsewhere -inf, made of bits: numpy chooses by branching, which costs ten times as much."""
+    return ((allowed.view(np.int8) - np.int8(1)).astype(np.int32) & MINUS_INFINITY).view(np.float32)
+
+
+def recommend(model: Model, requests: Sequence[Request], k: int, allowed: np.ndarray | None = None) -> Ranked:
+    """Score and rank; a request's own item is not part of its result.
+
+    allowed: (I,) or (B, I) bool, the candidates; None for all.  Requests are scored a part at a time, so that memory
+    does not grow with their number.
+    """
+    n_items = len(model.catalogue.item_ids)
+    ranked = Ranked(np.empty((len(requests), k), np.int32), np.empty((len(requests), k), np.float32))
+    step = max(1, SCORED_AT_ONCE // max(1, n_items))
+    for start in range(0, len(requests), step):
+        part = slice(start, start + step)
+        scores = model.scores(requests[part])
+        asked = np.array([request.item for request in requests[part]], dtype=np.int64)
+        rows = np.flatnonzero(asked >= 0)
+        if len(rows):
+            scores = scores.copy()
+            scores[rows, asked[rows]] = -np.inf
+        found = rank(scores, k, allowed if allowed is None or allowed.ndim == 1 else allowed[part])
+        ranked.items[part], ranked.scores[part] = found.items, found.scores
+    return ranked
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """(B, I) -> (B, I) float64: each item's chance among all items of the catalogue; a row sums to 1."""
+    exponent = scores.astype(np.float64)
+    exponent -= exponent.max(axis=1, keepdims=True)
+    np.exp(exponent, out=exponent)
+    exponent /= exponent.sum(axis=1, keepdims=True)
+    return exponent
+
+
+def promote(ranked: Ranked, promoted: Ranked, k: int, percent: int, rng: np.random.Generator) -> Promoted:
+    """Put promoted items at random positions of a list of k; both kinds keep the order of their ranking.
+
+    ranked, promoted: one row each, at least k wide; the promotion's filter made ``promoted``, the request's ``ranked``.
+    Promoted are floor(percent of k), at least one, fewer where fewer match; the others fill up.
+    """
+    share = max(1, k * percent // 100) if k else 0
+    chosen = promoted.items[0][promoted.items[0] >= 0][:share]
+    others = np.flatnonzero((ranked.items[0] >= 0) & ~np.isin(ranked.items[0], chosen))[: k - len(chosen)]
+    length = len(chosen) + len(others)
+    place = np.zeros(length, dtype=bool)
+    place[rng.choice(length, size=len(chosen), replace=False)] = True
+    items, scores = np.empty(length, np.int32), np.empty(length, np.float32)
+    items[place], scores[place] = chosen, promoted.scores[0][: len(chosen)]
+    items[~place], scores[~place] = ranked.items[0][others], ranked.scores[0][others]
+    return Promoted(items, scores, place)

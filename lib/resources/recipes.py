@@ -1,0 +1,141 @@
+"""What Personalize comes with: recipes, their algorithms and feature transformations, all declared in ``RECIPES``."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from lib.recipes import RECIPES
+from lib.recipes.recipe import HyperParameter, Recipe, Value
+from lib.resources import records
+from lib.resources.account import SERVICE_ARN, Account
+from lib.resources.errors import ResourceNotFoundException
+
+CREATED = datetime(2019, 6, 10, tzinfo=UTC)  # when Amazon Personalize was opened to everybody
+
+
+def of_arn(recipe_arn: str) -> Recipe:
+    """The recipe with an ARN.  Raises ResourceNotFoundException."""
+    recipe = RECIPES.get(recipe_arn.removeprefix(f"{SERVICE_ARN}recipe/"))
+    if recipe is None or not recipe_arn.startswith(SERVICE_ARN):
+        raise ResourceNotFoundException(
+            f"The given recipe does not exist: {recipe_arn}. This version has {', '.join(RECIPES)}."
+        )
+    return recipe
+
+
+def arn_of(recipe: Recipe) -> str:
+    """The recipe's ARN."""
+    return f"{SERVICE_ARN}recipe/{recipe.name}"
+
+
+def describe_recipe(account: Account, *, recipe_arn: str) -> dict[str, Any]:
+    """What a recipe is for, and the ARNs of its algorithm and feature transformation."""
+    recipe = of_arn(recipe_arn)
+    return {
+        "recipe": {
+            **_summary(recipe),
+            "algorithmArn": f"{SERVICE_ARN}algorithm/{recipe.algorithm}",
+            "featureTransformationArn": f"{SERVICE_ARN}feature-transformation/{recipe.feature_transformation}",
+            "description": recipe.description,
+            "recipeType": recipe.recipe_type,
+        }
+    }
+
+
+def list_recipes(
+    account: Account,
+    *,
+    recipe_provider: str | None = None,
+    next_token: str | None = None,
+    max_results: int | None = None,
+    domain: str | None = None,
+) -> dict[str, Any]:
+    """All recipes for custom solutions, in the order of the catalogue; of a domain, its use cases."""
+    names = [] if domain else list(RECIPES)
+    start = records.token_position(f"recipes|{domain}", next_token) if next_token else 0
+    end = start + (max_results or records.PAGE)
+    answer: dict[str, Any] = {"recipes": [_summary(RECIPES[name]) for name in names[start:end]]}
+    if end < len(names):
+        answer["nextToken"] = records.token(f"recipes|{domain}", end)
+    return answer
+
+
+def describe_algorithm(account: Account, *, algorithm_arn: str) -> dict[str, Any]:
+    """An algorithm's hyperparameters, their defaults and ranges."""
+    recipe = _first("algorithm", algorithm_arn, lambda recipe: recipe.algorithm)
+    own = [parameter for parameter in recipe.hyperparameters if not parameter.transformation]
+    return {
+        "algorithm": {
+            "name": recipe.algorithm,
+            "algorithmArn": algorithm_arn,
+            "defaultHyperParameters": {parameter.name: text(parameter.default) for parameter in own},
+            "defaultHyperParameterRanges": ranges(own),
+            "trainingInputMode": "File",
+            "creationDateTime": CREATED,
+            "lastUpdatedDateTime": CREATED,
+        }
+    }
+
+
+def describe_feature_transformation(account: Account, *, feature_transformation_arn: str) -> dict[str, Any]:
+    """A feature transformation's parameters and their defaults."""
+    recipe = _first("feature-transformation", feature_transformation_arn, lambda recipe: recipe.feature_transformation)
+    return {
+        "featureTransformation": {
+            "name": recipe.feature_transformation,
+            "featureTransformationArn": feature_transformation_arn,
+            "defaultParameters": {
+                parameter.name: text(parameter.default)
+                for parameter in recipe.hyperparameters
+                if parameter.transformation
+            },
+            "creationDateTime": CREATED,
+            "lastUpdatedDateTime": CREATED,
+            "status": "ACTIVE",
+        }
+    }
+
+
+def text(value: Value) -> str:
+    """A hyperparameter's value as it travels: numbers and booleans are strings."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def ranges(parameters: list[HyperParameter]) -> dict[str, list[dict[str, Any]]]:
+    """The ranges of hyperparameters as DescribeAlgorithm prints them."""
+    integer, continuous, categorical = [], [], []
+    for parameter in parameters:
+        name = {"name": parameter.name, "isTunable": parameter.tunable}
+        if isinstance(parameter.default, bool | str):
+            values = parameter.choices or (True, False)
+            categorical.append({**name, "values": [text(value) for value in values]})
+        else:
+            kind = integer if isinstance(parameter.default, int) else continuous
+            kind.append({**name, "minValue": parameter.low, "maxValue": parameter.high})
+    return {
+        "integerHyperParameterRanges": integer,
+        "continuousHyperParameterRanges": continuous,
+        "categoricalHyperParameterRanges": categorical,
+    }
+
+
+def _summary(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "name": recipe.name,
+        "recipeArn": arn_of(recipe),
+        "status": "ACTIVE",
+        "creationDateTime": CREATED,
+        "lastUpdatedDateTime": CREATED,
+    }
+
+
+def _first(kind: str, arn: str, name: Any) -> Recipe:
+    for recipe in RECIPES.values():
+        if arn == f"{SERVICE_ARN}{kind}/{name(recipe)}":
+            return recipe
+    raise ResourceNotFoundException(f"The given {kind.replace('-', ' ')} does not exist: {arn}")
+
+
+OPERATIONS = {
+    operation.__name__: operation
+    for operation in (describe_recipe, list_recipes, describe_algorithm, describe_feature_transformation)
+}

@@ -1,0 +1,457 @@
+"""What campaigns answer: GetRecommendations, GetPersonalizedRanking, GetActionRecommendations.
+
+A process keeps the campaigns it was asked for.  At each request it looks whether the store has changed; only then it
+reads again what may have changed: the campaign's version, imported data, single items and users, this user's events.
+"""
+
+import hashlib
+import itertools
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from sqlalchemy import Connection, Engine, bindparam, select, union_all
+
+from lib import filters
+from lib.campaigns import Campaign as Loaded
+from lib.campaigns import Promotion, Recommended, Restriction, Visitor
+from lib.recipes.recipe import Recipe
+from lib.resources import datasets, recipes, records
+from lib.resources.account import Account
+from lib.resources.campaigns import Campaign
+from lib.resources.datasets import Dataset
+from lib.resources.errors import InvalidInputException, ResourceNotFoundException
+from lib.resources.filters import Filter
+from lib.resources.lifecycle import MOVING, Status
+from lib.resources.solution_versions import SolutionVersion, version_folder
+from lib.store import events, tables
+from lib.store.changes import Changes
+
+NUM_RESULTS, MAX_RESULTS = 25, 500
+MAX_RESULTS_WITH_METADATA = 50
+MAX_METADATA_COLUMNS = 10
+NUM_ACTIONS, MAX_ACTIONS = 5, 100
+VISITORS = 10_000  # kept per campaign
+USES_PROMOTIONS = ("USER_PERSONALIZATION", "RELATED_ITEMS", "POPULAR_ITEMS")
+GIVES_METADATA = ("aws-user-personalization-v2", "aws-personalized-ranking-v2", "aws-semantic-similarity")
+OPERATION_OF = {"PERSONALIZED_RANKING": "GetPersonalizedRanking", "PERSONALIZED_ACTIONS": "GetActionRecommendations"}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Deployment:
+    """A campaign as this process knows it.
+
+    documents: what it was read from.  made_of: the version and data that ``loaded`` holds.  stamp: of the store when it
+    was last looked at, None to look again in any case.  live: how far the puts of the datasets ``live_in`` had come.
+    read: the last put item and user that ``loaded`` knows.  now: epoch seconds of the latest interaction.
+    """
+
+    campaign: Campaign
+    recipe: Recipe
+    datasets: Mapping[str, Dataset]
+    documents: Sequence[bytes]
+    made_of: tuple
+    loaded: Loaded
+    stamp: int | None
+    live: Mapping[str, events.Live]
+    live_in: Sequence[str]
+    read: dict[str, int]
+    now: int
+    visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
+    filters: dict[str, Filter] = field(default_factory=dict)
+
+    def may_give_metadata(self) -> bool:
+        config = self.campaign.campaign_config or {}
+        return bool(config.get("enableMetadataWithRecommendations")) or self.recipe.name in GIVES_METADATA
+
+
+class _Process:
+    """The campaigns of one open store that this process has loaded."""
+
+    def __init__(self, account: Account):
+        self.changes = Changes(account.store)
+        self.deployments: dict[str, _Deployment] = {}
+        self.loading = threading.Lock()
+
+
+_TABLE = tables.resources.c
+_DOCUMENTS = union_all(
+    select(_TABLE.document).where(_TABLE.arn == bindparam("arn")),
+    select(_TABLE.document).where(_TABLE.kind == Dataset.KIND, _TABLE.parent == bindparam("group")),
+)
+_PROCESSES: WeakKeyDictionary[Engine, _Process] = WeakKeyDictionary()
+_OPENING = threading.Lock()
+_COUNT = itertools.count()
+
+
+def get_recommendations(
+    account: Account,
+    *,
+    campaign_arn: str | None = None,
+    item_id: str | None = None,
+    user_id: str | None = None,
+    num_results: int | None = None,
+    context: Mapping[str, str] | None = None,
+    filter_arn: str | None = None,
+    filter_values: Mapping[str, str] | None = None,
+    recommender_arn: str | None = None,
+    promotions: Sequence[Mapping[str, Any]] | None = None,
+    metadata_columns: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Items for a user or session, or items related to an item, best first."""
+    if (campaign_arn is None) == (recommender_arn is None):
+        raise InvalidInputException("Give exactly one of campaignArn and recommenderArn.")
+    if recommender_arn is not None:
+        raise InvalidInputException(f"Recommender with arn {recommender_arn} does not exist or is not active yet.")
+    length = _length(num_results, metadata_columns)
+    deployment = _deployment(account, campaign_arn)
+    recipe = deployment.recipe
+    if recipe.recipe_type in OPERATION_OF:
+        raise InvalidInputException(f"{campaign_arn} runs {recipe.name}: call {OPERATION_OF[recipe.recipe_type]}.")
+    if recipe.recipe_type == "USER_PERSONALIZATION" and not user_id:
+        raise InvalidInputException(f"userId is missing: {recipe.name} recommends to a user or session.")
+    if recipe.recipe_type == "RELATED_ITEMS" and not item_id:
+        raise InvalidInputException(f"itemId is missing: {recipe.name} recommends items related to one.")
+    columns = _columns(deployment, metadata_columns)
+    promotion = _promotion(account, deployment, promotions, user_id)
+    try:
+        answer = deployment.loaded.recommend(
+            _visitor(account, deployment, user_id or None),
+            num_results=length,
+            now=deployment.now,
+            item_id=item_id,
+            context=_context(deployment, context),
+            restriction=_restriction(account, deployment, filter_arn, filter_values, user_id),
+            promotion=promotion,
+            metadata_columns=columns,
+            rng=promotion and np.random.default_rng(_seed(account, campaign_arn, user_id, item_id, deployment.now)),
+        )
+    except filters.FilterError as error:
+        raise InvalidInputException(str(error)) from error
+    return {
+        "itemList": _predicted_items(answer, recipe, promotion),
+        "recommendationId": _recommendation_id(account, campaign_arn, user_id, item_id),
+    }
+
+
+def get_personalized_ranking(
+    account: Account,
+    *,
+    campaign_arn: str,
+    input_list: Sequence[str],
+    user_id: str,
+    context: Mapping[str, str] | None = None,
+    filter_arn: str | None = None,
+    filter_values: Mapping[str, str] | None = None,
+    metadata_columns: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """The given items in the order a user or session would like them."""
+    most = MAX_RESULTS_WITH_METADATA if metadata_columns else MAX_RESULTS
+    if not 1 <= len(input_list) <= most:
+        raise InvalidInputException(
+            f"inputList holds {len(input_list)} items, expected 1 to {most}"
+            f"{' with metadata' if metadata_columns else ''}."
+        )
+    if not user_id:
+        raise InvalidInputException("userId is missing: a ranking is made for a user or session.")
+    deployment = _deployment(account, campaign_arn)
+    recipe = deployment.recipe
+    if recipe.recipe_type != "PERSONALIZED_RANKING":
+        operation = OPERATION_OF.get(recipe.recipe_type, "GetRecommendations")
+        raise InvalidInputException(f"{campaign_arn} runs {recipe.name}: call {operation}.")
+    try:
+        answer = deployment.loaded.rerank(
+            _visitor(account, deployment, user_id),
+            input_list,
+            now=deployment.now,
+            context=_context(deployment, context),
+            restriction=_restriction(account, deployment, filter_arn, filter_values, user_id),
+            metadata_columns=_columns(deployment, metadata_columns),
+        )
+    except filters.FilterError as error:
+        raise InvalidInputException(str(error)) from error
+    return {
+        "personalizedRanking": _predicted_items(answer, recipe, None),
+        "recommendationId": _recommendation_id(account, campaign_arn, user_id, None),
+    }
+
+
+def get_action_recommendations(
+    account: Account,
+    *,
+    campaign_arn: str | None = None,
+    user_id: str | None = None,
+    num_results: int | None = None,
+    filter_arn: str | None = None,
+    filter_values: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Actions for a user: refused by campaigns of any recipe there is yet, for none of them recommends actions."""
+    if campaign_arn is None or not user_id:
+        raise InvalidInputException("campaignArn and userId are both needed.")
+    if num_results is not None and num_results > MAX_ACTIONS:
+        raise InvalidInputException(f"numResults is {num_results}, at most {MAX_ACTIONS} actions can be asked for.")
+    recipe = _deployment(account, campaign_arn).recipe
+    raise InvalidInputException(
+        f"{campaign_arn} runs {recipe.name}, which recommends no actions: "
+        f"call {OPERATION_OF.get(recipe.recipe_type, 'GetRecommendations')}."
+    )
+
+
+def _length(num_results: int | None, metadata_columns: Mapping[str, Sequence[str]] | None) -> int:
+    length = NUM_RESULTS if num_results is None else num_results
+    most = MAX_RESULTS_WITH_METADATA if metadata_columns else MAX_RESULTS
+    if length > most:
+        raise InvalidInputException(
+            f"numResults is {length}, at most {most} can be asked for{' with metadata' if metadata_columns else ''}."
+        )
+    return length
+
+
+def _process(account: Account) -> _Process:
+    with _OPENING:
+        process = _PROCESSES.get(account.store.engine)
+        if process is None:
+            process = _PROCESSES[account.store.engine] = _Process(account)
+        return process
+
+
+def _deployment(account: Account, arn: str) -> _Deployment:
+    """The campaign, ready to answer on the store's present state."""
+    process = _process(account)
+    stamp = process.changes.stamp()
+    known = process.deployments.get(arn)
+    if known is not None and known.stamp == stamp:
+        return known
+    with process.loading, account.store.read() as tx:
+        known = process.deployments.pop(arn, None)
+        if known is None or known.stamp != stamp:
+            known = _refreshed(tx, account, arn, known, stamp)
+        process.deployments[arn] = known
+        return known
+
+
+def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int) -> _Deployment:
+    """What has changed is read again; what has not is taken over."""
+    if known is None or known.stamp is None or known.documents != _documents(tx, known.campaign):
+        return _read(tx, account, arn, known, stamp)
+    live = events.state(tx, known.live_in)
+    if live == known.live:
+        return replace(known, stamp=stamp, filters={})
+    _read_puts(tx, known, live)
+    now = _latest(known.loaded, live)
+    return replace(known, stamp=stamp, live=live, now=now, visitors=OrderedDict(), filters={})
+
+
+def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
+    """The campaign as its documents tell; the model and data that a process already has are not loaded again."""
+    try:
+        campaign = records.get(tx, account, Campaign, arn)
+    except ResourceNotFoundException:
+        campaign = None
+    if campaign is None or campaign.status is not Status.ACTIVE:
+        raise InvalidInputException(f"Campaign with arn {arn} does not exist or is not active yet.")
+    update = campaign.latest_campaign_update
+    if campaign.rests is not None or (update is not None and update.status in MOVING):
+        stamp = None  # it changes as time goes by, without anybody touching the store
+    found = datasets.of_group(tx, account, campaign.dataset_group_arn)
+    made_of = (
+        campaign.solution_version_arn,
+        *((d.dataset_arn, d.creation_date_time, d.schema_arn, d.parts) for d in found.values()),
+    )
+    live = events.state(tx, [d.dataset_arn for d in found.values()])
+    if known is not None and known.made_of == made_of:
+        _read_puts(tx, known, live)
+        recipe, loaded, read = known.recipe, known.loaded, known.read
+    else:
+        recipe, loaded, read = _load(tx, account, campaign, found)
+    return _Deployment(
+        campaign=campaign,
+        recipe=recipe,
+        datasets=found,
+        documents=_documents(tx, campaign),
+        made_of=made_of,
+        loaded=loaded,
+        stamp=stamp,
+        live=live,
+        live_in=[d.dataset_arn for d in found.values()],
+        read=read,
+        now=_latest(loaded, live),
+    )
+
+
+def _documents(tx: Connection, campaign: Campaign) -> list[bytes]:
+    """What the store says about a campaign and the datasets of its group, unread."""
+    return tx.execute(_DOCUMENTS, {"arn": campaign.campaign_arn, "group": campaign.dataset_group_arn}).scalars().all()
+
+
+def _latest(loaded: Loaded, live: Mapping[str, events.Live]) -> int:
+    """Epoch seconds of the latest interaction that is known."""
+    return max([loaded.latest, *(int(one.newest) for one in live.values() if one.newest is not None)])
+
+
+def _load(
+    tx: Connection, account: Account, campaign: Campaign, found: Mapping[str, Dataset]
+) -> tuple[Recipe, Loaded, dict[str, int]]:
+    version = records.get(tx, account, SolutionVersion, campaign.solution_version_arn)
+    recipe = recipes.of_arn(version.recipe_arn)
+    # Puts that come in while the data is read are read twice, which does no harm.
+    read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
+    data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
+    folder = version_folder(account, campaign.solution_version_arn) / "model"
+    return recipe, Loaded.load(recipe, folder, data), read
+
+
+def _read_puts(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]) -> None:
+    """Let a loaded campaign know the items and users that were put since."""
+    for kind, put in (("ITEMS", known.loaded.put_items), ("USERS", known.loaded.put_users)):
+        arn = known.datasets[kind].dataset_arn if kind in known.datasets else None
+        if live.get(arn) != known.live.get(arn):
+            rows, known.read[kind] = events.records(tx, arn, known.read[kind])
+            put(rows)
+
+
+def _visitor(account: Account, deployment: _Deployment, user_id: str | None) -> Visitor:
+    """The user or session with everything done until now."""
+    visitor = deployment.visitors.get(user_id)
+    if visitor is None:
+        arn = deployment.datasets["INTERACTIONS"].dataset_arn
+        sent: Sequence[events.LiveEvent] = ()
+        if user_id is not None and arn in deployment.live:
+            with account.store.read() as tx:
+                sent = events.newest(tx, arn, user_id)
+        visitor = deployment.visitors[user_id] = deployment.loaded.visitor(user_id, sent)
+        if len(deployment.visitors) > VISITORS:
+            deployment.visitors.popitem(last=False)
+    return visitor
+
+
+def _restriction(
+    account: Account,
+    deployment: _Deployment,
+    filter_arn: str | None,
+    values: Mapping[str, str] | None,
+    user_id: str | None,
+) -> Restriction | None:
+    """The filter a request names.  Raises ResourceNotFoundException, or InvalidInputException where it does not fit."""
+    if filter_arn is None:
+        if values:
+            raise InvalidInputException("filterValues were given without filterArn.")
+        return None
+    found = deployment.filters.get(filter_arn)
+    if found is None:
+        found = records.find(account, Filter, filter_arn)
+        if found.dataset_group_arn != deployment.campaign.dataset_group_arn:
+            raise InvalidInputException(
+                f"{filter_arn} belongs to {found.dataset_group_arn}, the campaign to "
+                f"{deployment.campaign.dataset_group_arn}: name a filter of that group."
+            )
+        if found.status is not Status.ACTIVE:
+            raise InvalidInputException(f"{filter_arn} is in state {found.status}, it should be ACTIVE.")
+        if found.rests is None:
+            deployment.filters[filter_arn] = found
+    parsed = _parsed(found.filter_expression)
+    if not user_id and (parsed.reads("INTERACTIONS") or parsed.reads("CURRENTUSER")):
+        raise InvalidInputException(f"userId is missing: {filter_arn} looks at a user: {parsed.text}")
+    return Restriction(parsed, values or {})
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> filters.Filter:
+    return filters.parse(text)
+
+
+def _promotion(
+    account: Account,
+    deployment: _Deployment,
+    promotions: Sequence[Mapping[str, Any]] | None,
+    user_id: str | None,
+) -> Promotion | None:
+    if not promotions:
+        return None
+    if len(promotions) > 1:
+        raise InvalidInputException(f"{len(promotions)} promotions were given, a request can have one.")
+    recipe = deployment.recipe
+    if recipe.recipe_type not in USES_PROMOTIONS or recipe.name == "aws-semantic-similarity":
+        raise InvalidInputException(f"{recipe.name} has no promotions.")
+    (given,) = promotions
+    for name in ("name", "percentPromotedItems", "filterArn"):
+        if given.get(name) is None:
+            raise InvalidInputException(f"promotions[0].{name} is missing.")
+    restriction = _restriction(account, deployment, given["filterArn"], given.get("filterValues"), user_id)
+    return Promotion(given["name"], given["percentPromotedItems"], restriction)
+
+
+def _columns(deployment: _Deployment, given: Mapping[str, Sequence[str]] | None) -> list[str]:
+    """The metadata columns an answer shall carry."""
+    if not given:
+        return []
+    if not deployment.may_give_metadata():
+        raise InvalidInputException(
+            "metadataColumns: the campaign does not return metadata; set enableMetadataWithRecommendations in its "
+            "campaignConfig."
+        )
+    columns: list[str] = []
+    schema = deployment.loaded.schemas.get("ITEMS")
+    known = {name.upper() for name in schema.columns} if schema is not None else set()
+    for dataset_type, names in given.items():
+        if dataset_type.upper() != "ITEMS":
+            raise InvalidInputException(f"metadataColumns: {dataset_type!r} is no dataset with metadata, give ITEMS.")
+        for name in names:
+            if name.upper() not in known:
+                raise InvalidInputException(
+                    f"metadataColumns: ITEMS has no column {name!r}; it has {', '.join(sorted(known)) or 'none'}."
+                )
+        columns = list(names)
+    if len(columns) > MAX_METADATA_COLUMNS:
+        raise InvalidInputException(
+            f"metadataColumns names {len(columns)} columns, at most {MAX_METADATA_COLUMNS} can be asked for."
+        )
+    return columns
+
+
+def _context(deployment: _Deployment, given: Mapping[str, str] | None) -> dict[str, str]:
+    """Values by column of Interactions; what is no column of it does not matter."""
+    if not given:
+        return {}
+    columns = {name.upper(): name for name in deployment.loaded.schemas["INTERACTIONS"].columns}
+    return {columns[name.upper()]: value for name, value in given.items() if name.upper() in columns}
+
+
+def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion | None) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = [{"itemId": item_id} for item_id in answer.item_ids]
+    if answer.scores is not None:
+        for item, score in zip(items, answer.scores):
+            item["score"] = round(score, 7)
+    if answer.metadata is not None:
+        for item, metadata in zip(items, answer.metadata):
+            item["metadata"] = metadata
+    if promotion is not None:
+        for item, promoted in zip(items, answer.promoted):
+            if promoted:
+                item["promotionName"] = promotion.name
+                if recipe.name == "aws-user-personalization-v2":
+                    item["reason"] = ["Promoted item"]
+    return items
+
+
+def _seed(account: Account, *parts: object) -> int:
+    return int.from_bytes(hashlib.sha256(f"{account.seed}|{parts}".encode()).digest()[:8])
+
+
+def _recommendation_id(account: Account, campaign_arn: str, *parts: object) -> str:
+    """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
+    told = f"{account.seed}|{campaign_arn}|{parts}|{account.now().isoformat()}|{next(_COUNT)}"
+    drawn = uuid.UUID(bytes=hashlib.sha256(told.encode()).digest()[:16], version=4)
+    return f"RID-{str(drawn)[-25:]}-CID-{hashlib.sha256(campaign_arn.encode()).hexdigest()[:6]}"
+
+
+OPERATIONS = {
+    operation.__name__: operation
+    for operation in (get_recommendations, get_personalized_ranking, get_action_recommendations)
+}

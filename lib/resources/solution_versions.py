@@ -1,0 +1,375 @@
+"""Solution versions: trained models."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import orjson
+import pandas as pd
+from sqlalchemy import Connection
+
+from lib.data.datasets import Datasets, check_event_types, check_minima, exclude_columns, select_events
+from lib.recipes.recipe import Progress, Recipe, Value
+from lib.resources import datasets, recipes, records, solution_config
+from lib.resources.account import Account
+from lib.resources.errors import InvalidInputException, ResourceAlreadyExistsException, ResourceInUseException
+from lib.resources.lifecycle import UNFINISHED, Status
+from lib.store import jobs
+
+AUTO_ML_METRIC = "normalized_discounted_cumulative_gain_at_25"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolutionVersion:
+    """A model, trained or in training.  metrics: what GetSolutionMetrics answers once it is ACTIVE."""
+
+    KIND: ClassVar = "solution-version"
+    PARENT: ClassVar = "solution_arn"
+
+    name: str
+    solution_version_arn: str
+    solution_arn: str
+    dataset_group_arn: str
+    creation_date_time: datetime
+    last_updated_date_time: datetime
+    status: Status = Status.CREATE_PENDING
+    rests: datetime | None = None
+    perform_hpo: bool = False
+    perform_auto_ml: bool = False
+    perform_incremental_update: bool | None = None
+    recipe_arn: str | None = None
+    event_type: str | None = None
+    solution_config: dict[str, Any] | None = None
+    training_hours: float | None = None
+    training_mode: str = "FULL"
+    training_type: str = "MANUAL"
+    tuned_hpo_params: dict[str, Any] | None = None
+    failure_reason: str | None = None
+    metrics: dict[str, float] | None = None
+    columns: dict[str, list[str]] | None = None
+
+
+def create_solution_version(
+    account: Account,
+    *,
+    solution_arn: str,
+    name: str | None = None,
+    training_mode: str = "FULL",
+    tags: list[dict[str, str]] | None = None,
+) -> dict[str, Any]:
+    """Ask for a training; a job process carries it out."""
+    from lib.resources.solutions import Solution
+
+    if training_mode == "AUTOTRAIN":
+        raise InvalidInputException("trainingMode AUTOTRAIN is set by automatic training; ask for FULL or UPDATE.")
+    now = account.now()
+    with account.store.transaction() as tx:
+        solution = records.get(tx, account, Solution, solution_arn)
+        if solution.status is not Status.ACTIVE:
+            records.require_active(solution)
+        existing = records.every(tx, account, SolutionVersion, solution_arn)
+        if training_mode == "UPDATE":
+            _check_update(solution_arn, recipes.of_arn(existing[-1].recipe_arn) if existing else None, existing)
+        identifier = records.digest("version", solution_arn, records.next_number(tx, f"version {solution_arn}"))[:8]
+        arn = f"{solution_arn}/{identifier}"
+        if name is not None and any(version.name == name for version in existing):
+            raise ResourceAlreadyExistsException(f"Another version of {solution_arn} is called {name!r}.")
+        new = SolutionVersion(
+            name=name or f"{solution.name}/{identifier}",
+            solution_version_arn=arn,
+            solution_arn=solution_arn,
+            dataset_group_arn=solution.dataset_group_arn,
+            creation_date_time=now,
+            last_updated_date_time=now,
+            perform_hpo=solution.perform_hpo,
+            perform_auto_ml=solution.perform_auto_ml,
+            perform_incremental_update=solution.perform_incremental_update,
+            recipe_arn=solution.recipe_arn,
+            event_type=solution.event_type,
+            solution_config=solution.solution_config,
+            training_mode=training_mode,
+            columns=solution.columns,
+        )
+        pending = sum(version.status in UNFINISHED for version in records.every(tx, account, SolutionVersion))
+        records.limit(
+            account, "pending_solution_versions", pending, "More than {} resources with PENDING or IN_PROGRESS status."
+        )
+        records.add(tx, account, new, tags)
+        jobs.add(tx, arn, SolutionVersion.KIND, "training", solution.dataset_group_arn)
+    account.wake()
+    return {"solutionVersionArn": arn}
+
+
+def describe_solution_version(account: Account, *, solution_version_arn: str) -> dict[str, Any]:
+    """The version, its status, and why its training failed if it did."""
+    version = records.find(account, SolutionVersion, solution_version_arn)
+    if version.status in UNFINISHED:
+        account.wake()
+    return {"solutionVersion": version}
+
+
+def list_solution_versions(
+    account: Account, *, solution_arn: str | None = None, next_token: str | None = None, max_results: int | None = None
+) -> dict[str, Any]:
+    """All versions, or those of a solution, oldest first.  Raises ResourceNotFoundException for an unknown solution."""
+    from lib.resources.solutions import Solution
+
+    if solution_arn is not None:
+        records.find(account, Solution, solution_arn)
+    return records.page(account, SolutionVersion, "solutionVersions", solution_arn, next_token, max_results)
+
+
+def stop_solution_version_creation(account: Account, *, solution_version_arn: str) -> dict[str, Any]:
+    """Stop a training: at once if it has not begun, else as soon as it reports its next step."""
+    with account.store.transaction() as tx:
+        version = records.get(tx, account, SolutionVersion, solution_version_arn)
+        if version.status not in (Status.CREATE_PENDING, Status.CREATE_IN_PROGRESS):
+            raise ResourceInUseException(
+                f"{solution_version_arn} is in state {version.status}: only CREATE PENDING or CREATE IN_PROGRESS stops."
+            )
+        begun = version.status is Status.CREATE_IN_PROGRESS
+        status = Status.CREATE_STOPPING if begun else Status.CREATE_STOPPED
+        records.save(tx, replace(version, status=status, last_updated_date_time=account.now()))
+        jobs.request_stop(tx, solution_version_arn)
+    account.wake()
+    return {}
+
+
+def get_solution_metrics(account: Account, *, solution_version_arn: str) -> dict[str, Any]:
+    """The offline metrics of an ACTIVE version."""
+    version = records.find(account, SolutionVersion, solution_version_arn)
+    if version.status is not Status.ACTIVE:
+        raise ResourceInUseException(f"{solution_version_arn} is in state {version.status}: metrics need ACTIVE.")
+    return {"solutionVersionArn": solution_version_arn, "metrics": version.metrics}
+
+
+def latest_version(tx: Connection, account: Account, solution_arn: str) -> SolutionVersion | None:
+    """The newest version of a solution, whatever its status."""
+    versions = records.every(tx, account, SolutionVersion, solution_arn)
+    return versions[-1] if versions else None
+
+
+def newest_active(tx: Connection, account: Account, solution_arn: str) -> SolutionVersion | None:
+    """The newest version of a solution that can serve."""
+    versions = records.every(tx, account, SolutionVersion, solution_arn)
+    return next((version for version in reversed(versions) if version.status is Status.ACTIVE), None)
+
+
+def version_folder(account: Account, arn: str) -> Path:
+    """Where a version's files lie: ``model/``, ``metrics.json``, ``evaluation.parquet``, ``training_log.jsonl``."""
+    return account.store.files.path("solution-versions/" + "/".join(arn.split("/")[-2:]))
+
+
+def study_folder(account: Account, arn: str) -> Path:
+    """Where the tuning study of a version lies."""
+    return account.store.files.path("studies/" + "/".join(arn.split("/")[-2:]))
+
+
+def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
+    """Tune and train; what is returned makes the version ACTIVE.
+
+    A training that was interrupted goes on where it was, as long as the data is the same.
+    Raises ValueError or InvalidInputException with what is wrong with the data, and what would do.
+    """
+    from lib import training
+
+    version = records.find(account, SolutionVersion, arn)
+    config = version.solution_config or {}
+    _check_available(config)
+    data = training_data(account, version)
+    folder = version_folder(account, arn)
+    _start_afresh_if_changed(folder, data)
+    recipe, parameters, tuned = _chosen(account, version, data, tell)
+    if version.training_mode == "UPDATE":
+        with account.store.read() as tx:
+            previous = newest_active(tx, account, version.solution_arn)
+        metrics = training.update(
+            recipe,
+            data,
+            parameters,
+            seed=account.seed,
+            folder=folder,
+            previous=version_folder(account, previous.solution_version_arn),
+            progress=tell,
+        )
+    else:
+        metrics = training.train(
+            recipe,
+            data,
+            parameters,
+            seed=account.seed,
+            folder=folder,
+            progress=tell,
+            event_weights=_event_weights(config),
+            objective=config.get("optimizationObjective", {}).get("itemAttribute"),
+        )
+
+    def publish(tx: Connection) -> None:
+        from lib.resources import campaigns
+        from lib.resources.solutions import Solution
+
+        current = records.get(tx, account, SolutionVersion, arn)
+        now = account.now()
+        hours = (now - current.last_updated_date_time).total_seconds() / 3600
+        trained = replace(
+            current,
+            recipe_arn=recipes.arn_of(recipe),
+            metrics=metrics,
+            tuned_hpo_params=tuned,
+            training_hours=round(hours, 3),
+        )
+        records.save(tx, trained)
+        if version.perform_auto_ml:
+            solution = records.get(tx, account, Solution, version.solution_arn)
+            records.save(tx, replace(solution, auto_ml_result={"bestRecipeArn": recipes.arn_of(recipe)}))
+        campaigns.sync(tx, account, trained)
+
+    return publish
+
+
+def training_data(account: Account, version: SolutionVersion) -> Datasets:
+    """What a version is trained on: the interactions and columns its solution asks for.
+
+    Raises ValueError or InvalidInputException where they are fewer than Personalize's minima.
+    """
+    loaded = datasets.load(account, version.dataset_group_arn)
+    config = version.solution_config or {}
+    events, threshold = config.get("eventsConfig"), config.get("eventValueThreshold")
+    interactions = select_events(
+        loaded.interactions, version.event_type, None if threshold is None else float(threshold), events
+    )
+    listed = [event["eventType"] for event in (events or {}).get("eventParametersList", [])]
+    check_minima(
+        interactions,
+        ", ".join(listed) or version.event_type,
+        minimum=int(account.quotas["minimum_interactions"]),
+        minimum_users=int(account.quotas["minimum_users"]),
+    )
+    chosen = replace(loaded, interactions=interactions.reset_index(drop=True))
+    check_event_types(chosen)
+    return exclude_columns(_as_known(chosen, version.columns or {}), config.get("trainingDataConfig"))
+
+
+def _as_known(loaded: Datasets, columns: Mapping[str, list[str]]) -> Datasets:
+    """Without the columns that came after the solution."""
+    later = {
+        kind: [column for column in schema.columns if column not in columns.get(kind, schema.columns)]
+        for kind, schema in loaded.schemas.items()
+    }
+    later = {kind: names for kind, names in later.items() if names}
+    return exclude_columns(loaded, {"excludedDatasetColumns": later}) if later else loaded
+
+
+def _chosen(
+    account: Account, version: SolutionVersion, data: Datasets, tell: Callable[[Progress], None]
+) -> tuple[Recipe, dict[str, Value], dict[str, Any] | None]:
+    """The recipe and parameters to train with, found by trying where the solution asks for that; what tuning found."""
+    config = version.solution_config or {}
+    recipe = (
+        _best_recipe(account, version, data, tell) if version.perform_auto_ml else recipes.of_arn(version.recipe_arn)
+    )
+    parameters = solution_config.values(recipe, config)
+    tunable = any(parameter.tunable for parameter in recipe.hyperparameters)
+    if not version.perform_hpo or not tunable or version.training_mode == "UPDATE":
+        return recipe, parameters, None
+    from lib import tuning
+
+    most, parallel = solution_config.trainings(recipe, config)
+    found = tuning.tune(
+        recipe,
+        data,
+        parameters,
+        config.get("hpoConfig", {}).get("algorithmHyperParameterRanges"),
+        max_jobs=most,
+        parallel_jobs=parallel,
+        seed=account.seed,
+        storage=study_folder(account, version.solution_version_arn),
+        progress=tell,
+    )
+    algorithm = {p.name: recipes.text(found.parameters[p.name]) for p in recipe.hyperparameters if not p.transformation}
+    return recipe, dict(found.parameters), {"algorithmHyperParameters": algorithm}
+
+
+def _best_recipe(
+    account: Account, version: SolutionVersion, data: Datasets, tell: Callable[[Progress], None]
+) -> Recipe:
+    """The recipe whose default settings give the best metric on the users held out."""
+    from lib import training
+
+    config = version.solution_config or {}
+    metric = config.get("autoMLConfig", {}).get("metricName") or AUTO_ML_METRIC
+    best: tuple[float, Recipe] | None = None
+    for recipe in solution_config.auto_ml_recipes(config):
+        folder = study_folder(account, version.solution_version_arn) / recipe.name
+        metrics = training.train(
+            recipe, data, solution_config.values(recipe, config), seed=account.seed, folder=folder, progress=tell
+        )
+        if metric not in metrics:
+            raise InvalidInputException(
+                f"autoMLConfig.metricName is {metric!r}, {recipe.name} has {', '.join(sorted(metrics))}."
+            )
+        if best is None or metrics[metric] > best[0]:
+            best = metrics[metric], recipe
+    return best[1]
+
+
+def _event_weights(config: Mapping[str, Any]) -> dict[str, float] | None:
+    events = config.get("eventsConfig", {}).get("eventParametersList", [])
+    return {event["eventType"]: event.get("weight", 1.0) for event in events} or None
+
+
+def _start_afresh_if_changed(folder: Path, data: Datasets) -> None:
+    """A training that goes on must go on with the data it began with."""
+    tables = {"interactions": data.interactions, "items": data.items, "users": data.users}
+    found = {name: _fingerprint(table) for name, table in tables.items() if table is not None}
+    path = folder / "data.json"
+    text = orjson.dumps(found, option=orjson.OPT_INDENT_2)
+    if path.exists() and path.read_bytes() == text:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    path.write_bytes(text)
+
+
+def _fingerprint(table: pd.DataFrame) -> dict[str, Any]:
+    rows = pd.util.hash_pandas_object(table, index=False).to_numpy()
+    return {"columns": list(table.columns), "rows": len(table), "sha256": hashlib.sha256(rows.tobytes()).hexdigest()}
+
+
+def _check_available(config: Mapping[str, Any]) -> None:
+    """Refuse to train as if a setting had been followed that no recipe can follow yet."""
+    weights = _event_weights(config) or {}
+    if len(set(weights.values())) > 1:
+        raise InvalidInputException(
+            "eventsConfig: weights that differ between event types are not available in this version: "
+            "give all the same weight, or none."
+        )
+    if config.get("optimizationObjective", {}).get("objectiveSensitivity", "OFF") != "OFF":
+        raise InvalidInputException(
+            "optimizationObjective: a sensitivity other than OFF is not available in this version: give OFF."
+        )
+
+
+def _check_update(solution_arn: str, recipe: Recipe | None, existing: list[SolutionVersion]) -> None:
+    if not any(v.status is Status.ACTIVE and v.training_mode == "FULL" for v in existing):
+        raise InvalidInputException(
+            f"{solution_arn} has no ACTIVE version trained with FULL, which UPDATE goes on from."
+        )
+    if recipe is None or not recipe.updates:
+        raise InvalidInputException(f"{recipe.name} cannot be trained with UPDATE; ask for FULL.")
+
+
+OPERATIONS = {
+    operation.__name__: operation
+    for operation in (
+        create_solution_version,
+        describe_solution_version,
+        list_solution_versions,
+        stop_solution_version_creation,
+        get_solution_metrics,
+    )
+}

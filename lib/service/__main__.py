@@ -1,0 +1,149 @@
+"""Amazon Personalize's three services on one port: ``python -m lib.service --store FOLDER``."""
+
+import argparse
+import errno
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+from lib import jobs, resources
+from lib.service import http, sigv4
+from lib.service.dispatch import Dispatcher
+from lib.store import jobs as store_jobs
+from lib.store.database import Store
+from lib.store.jobs import State
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Listen until told to end.  Raises SystemExit with one line that says what to do if it cannot."""
+    options = _options().parse_args(arguments)
+    try:
+        keys = sigv4.read_keys(options.credentials) if options.credentials else sigv4.environment_keys(os.environ)
+        if not keys and not _is_loopback(options.host):
+            sys.exit(
+                f"lib.service: {options.host} can be reached from other machines: say who may call with "
+                "--credentials FILE, or listen on 127.0.0.1"
+            )
+        listener = _listen(options.host, options.port)
+        account = jobs.open_account(
+            options.store, region=options.region, account_id=options.account, buckets=dict(options.bucket)
+        )
+        account.wake()
+        url = _url(listener)
+        if options.ready_file:
+            _write_aside(options.ready_file, url)
+    except (OSError, ValueError) as error:
+        sys.exit(f"lib.service: {error}")
+    application = http.Application(
+        Dispatcher(account, resources.OPERATIONS),
+        authorise=http.signed_by(keys, options.region, account.now) if keys else http.no_browser,
+        log=_log,
+        jobs_by_state=lambda: _jobs_by_state(account.store),
+    )
+    # uvicorn answers what it has accepted, for a few seconds, then passes the signal on; whatever an operation is still
+    # at could be killed at any instant, so nobody waits for it
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    access = "callers must sign with a known key" if keys else "no credentials: programs of this machine may call"
+    _log(http.line(event="listening", url=url, store=options.store, access=access))
+    http.server(application).run(sockets=[listener])
+
+
+def _url(listener: socket.socket) -> str:
+    address, port = listener.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _write_aside(file: Path, text: str) -> None:
+    """Whoever waits for the file finds all of it."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside.write_text(text)
+    aside.replace(file)
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.service",
+        description="Amazon Personalize's three services on one port.",
+        epilog="Without --credentials, PERSONALIZE_ACCESS_KEY_ID, PERSONALIZE_SECRET_ACCESS_KEY and "
+        "PERSONALIZE_SESSION_TOKEN of the environment say who may call; without those, programs of this machine may.",
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    add("--port", type=_port, default=8400, help="port to listen on, 0 for any that is free (%(default)s)")
+    add("--store", required=True, metavar="FOLDER", help="where everything is kept")
+    add("--credentials", type=Path, metavar="FILE", help="access keys, as in ~/.aws/credentials or JSON")
+    add(
+        "--bucket",
+        type=_bucket,
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="a folder to read as s3://NAME",
+    )
+    add("--region", default="us-east-1", help="of the ARNs and signatures (%(default)s)")
+    add("--account", type=_account, default="123456789012", help="twelve digits, of the ARNs (%(default)s)")
+    add("--ready-file", type=Path, metavar="FILE", help="where to write the URL once it listens")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
+    return int(text)
+
+
+def _bucket(text: str) -> tuple[str, Path]:
+    name, separator, folder = text.partition("=")
+    if not name or not separator or not Path(folder).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} names no folder: write NAME=FOLDER, of a folder that exists")
+    return name, Path(folder).absolute()
+
+
+def _account(text: str) -> str:
+    if len(text) != 12 or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no account: give twelve digits")
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can reach every address of a host."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return all(ip_address(address[0].partition("%")[0]).is_loopback for *_, address in found)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket: callers that come before the store is open wait for their answer."""
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(
+                f"port {port} of {host} is in use: end what listens there, or choose another with --port"
+            ) from None
+        raise
+
+
+def _jobs_by_state(store: Store) -> Mapping[str, int]:
+    with store.read() as tx:
+        found = Counter(str(job.state) for job in store_jobs.unfinished(tx))
+    return {state: found[state] for state in (State.PENDING, State.RUNNING)}
+
+
+def _log(line: bytes) -> None:
+    """One line to standard output; nobody there to read it costs no answer."""
+    try:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+    except OSError:
+        return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+import pytest
+
+from tests.resources.workflow import Personalize
+
+
+@pytest.fixture
+def personalize(tmp_path):
+    """An account with a clock that the test moves."""
+    personalize = Personalize.open(tmp_path)
+    yield personalize
+    personalize.account.store.close()

@@ -1,0 +1,86 @@
+"""Rows leave: as CSV, or for good."""
+
+import pandas as pd
+import pytest
+
+from lib.resources.errors import InvalidInputException
+from lib.store import events
+from tests.resources.workflow import interactions
+
+ROLE = "arn:aws:iam::123456789012:role/r"
+
+
+def export(personalize, dataset, name, mode):
+    arn = personalize.create_dataset_export_job(
+        job_name=name,
+        dataset_arn=dataset,
+        role_arn=ROLE,
+        job_output={"s3DataDestination": {"path": "s3://data/out/"}},
+        ingestion_mode=mode,
+    )["datasetExportJobArn"]
+    personalize.work()
+    job = personalize.describe_dataset_export_job(dataset_export_job_arn=arn)["datasetExportJob"]
+    assert (job.status, job.failure_reason) == ("ACTIVE", None)
+    return pd.read_csv(personalize.data / "out" / name / "part-00000.csv")
+
+
+@pytest.fixture
+def dataset(personalize):
+    group = personalize.filled()
+    arn = personalize.list_datasets(dataset_group_arn=group)["datasets"][0].dataset_arn
+    row = {"ITEM_ID": "i1", "TIMESTAMP": 1_800_000_000, "EVENT_TYPE": "click"}
+    put = [
+        events.LiveEvent(session_id="s", user_id=user, event_type="click", sent_at=0.0, item_id="i1", row=row)
+        for user in ("u1", "new")
+    ]
+    with personalize.account.store.transaction() as tx:
+        events.append(tx, arn, put, 0.0)
+    return arn
+
+
+def test_exports_tell_imported_rows_from_put_ones(personalize, dataset):
+    lengths = [len(export(personalize, dataset, mode.lower(), mode)) for mode in ("BULK", "PUT", "ALL")]
+    assert lengths == [1000, 2, 1002]
+    exported = pd.read_csv(personalize.data / "out" / "bulk" / "part-00000.csv")
+    pd.testing.assert_frame_equal(exported, interactions())
+
+
+def test_an_export_outside_the_named_folders_is_refused(personalize, dataset):
+    with pytest.raises(InvalidInputException, match="elsewhere"):
+        personalize.create_dataset_export_job(
+            job_name="x",
+            dataset_arn=dataset,
+            role_arn=ROLE,
+            job_output={"s3DataDestination": {"path": "s3://elsewhere/out/"}},
+        )
+
+
+def delete(personalize, table, name):
+    group = personalize.list_dataset_groups()["datasetGroups"][0].dataset_group_arn
+    arn = personalize.create_data_deletion_job(
+        job_name=name, dataset_group_arn=group, data_source=personalize.put(table, f"{name}.csv"), role_arn=ROLE
+    )["dataDeletionJobArn"]
+    personalize.work()
+    return personalize.describe_data_deletion_job(data_deletion_job_arn=arn)["dataDeletionJob"]
+
+
+def test_deleted_users_are_in_no_export(personalize, dataset):
+    job = delete(personalize, pd.DataFrame({"USER_ID": ["u1", "new", "nobody"]}), "leave")
+    assert (job.status, job.num_deleted) == ("COMPLETED", 22)
+    left = export(personalize, dataset, "after", "ALL")
+    assert len(left) == 980 and not set(left["USER_ID"]) & {"u1", "new"}
+
+
+def test_a_file_that_is_no_list_of_users_deletes_nothing(personalize, dataset):
+    job = delete(personalize, interactions(3), "leave")
+    assert job.status == "FAILED" and "expected USER_ID alone" in job.failure_reason
+    assert len(export(personalize, dataset, "after", "ALL")) == 1002
+
+
+def test_deletions_are_listed_newest_first(personalize, dataset):
+    for name in ("first", "second", "third"):
+        delete(personalize, pd.DataFrame({"USER_ID": ["u1"]}), name)
+    page = personalize.list_data_deletion_jobs(max_results=2)
+    rest = personalize.list_data_deletion_jobs(next_token=page["nextToken"])
+    listed = [job.job_name for answer in (page, rest) for job in answer["dataDeletionJobs"]]
+    assert listed == ["third", "second", "first"]

@@ -1,0 +1,339 @@
+"""What a deployed campaign answers, and what it refuses: imports, training, deployment and requests in one process."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.recipes import RECIPES
+from lib.recipes.popularity import Popularity
+from lib.resources.errors import InvalidInputException, ResourceNotFoundException
+from tests.resources.workflow import ITEMS as ITEMS_AVRO
+
+GENRES = ["Jazz", "Jazz|Folk", "Pop"]
+ITEMS = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(45)], "GENRE": [GENRES[n % 3] for n in range(45)]})
+
+
+@dataclass(frozen=True, slots=True)
+class Recent(Popularity):
+    """Popularity, and above it what the user did last, and the item before the request's one."""
+
+    def scores(self, requests):
+        scores = Popularity.scores(self, requests)
+        for row, request in enumerate(requests):
+            scores[row, request.history.items] += 10 * (1 + np.arange(len(request.history.items)))
+            if request.item > 0:
+                scores[row, request.item - 1] += 50
+            if request.context.get("EVENT_TYPE") == "last":
+                scores[row] *= -1
+        return scores
+
+
+def fit(*args, **options):
+    model = RECIPES["aws-popularity-count"].fit(*args, **options)
+    return Recent(model.catalogue, model.users)
+
+
+def load(folder):
+    model = RECIPES["aws-popularity-count"].load(folder)
+    return Recent(model.catalogue, model.users)
+
+
+TYPES = {
+    "aws-user-personalization-v2": ("USER_PERSONALIZATION", True, True),
+    "aws-personalized-ranking": ("PERSONALIZED_RANKING", True, True),
+    "aws-similar-items": ("RELATED_ITEMS", False, False),
+}
+
+
+@pytest.fixture
+def recipes(monkeypatch):
+    for name, (recipe_type, scored, real_time) in TYPES.items():
+        recipe = replace(
+            RECIPES["aws-popularity-count"],
+            name=name,
+            recipe_type=recipe_type,
+            scored=scored,
+            real_time=real_time,
+            fit=fit,
+            load=load,
+        )
+        monkeypatch.setitem(RECIPES, name, recipe)
+
+
+class Deployed:
+    """A group with 45 items, a tracker, and campaigns on demand."""
+
+    def __init__(self, personalize):
+        self.personalize = personalize
+        self.group = personalize.filled()
+        self.items = personalize.dataset(self.group, ITEMS_AVRO)
+        assert personalize.load(self.items, ITEMS, "items").status == "ACTIVE"
+        self.tracking_id = personalize.create_event_tracker(name="t", dataset_group_arn=self.group)["trackingId"]
+        personalize.clock.wait()
+
+    def campaign(self, recipe, **config):
+        name = recipe.removeprefix("aws-")
+        arn = f"arn:aws:personalize:::recipe/{recipe}"
+        version = self.personalize.version(self.personalize.solution(self.group, name=name, recipe_arn=arn))
+        created = self.personalize.create_campaign(
+            name=name, solution_version_arn=version, campaign_config=config or None
+        )
+        self.personalize.clock.wait()
+        return created["campaignArn"]
+
+    def filter(self, name, expression):
+        return self.personalize.create_filter(name=name, dataset_group_arn=self.group, filter_expression=expression)[
+            "filterArn"
+        ]
+
+    def recommend(self, campaign_arn, **members):
+        return self.personalize.get_recommendations(campaign_arn=campaign_arn, **members)["itemList"]
+
+    def click(self, *items, session="s", user=None, event_type="click"):
+        at = self.personalize.account.now()
+        self.personalize.put_events(
+            tracking_id=self.tracking_id,
+            session_id=session,
+            user_id=user,
+            event_list=[{"eventType": event_type, "itemId": item, "sentAt": at} for item in items],
+        )
+
+
+@pytest.fixture
+def deployed(personalize, recipes):
+    return Deployed(personalize)
+
+
+@pytest.fixture
+def personal(deployed):
+    return deployed.campaign("aws-user-personalization-v2")
+
+
+def ids(items):
+    return [item["itemId"] for item in items]
+
+
+def test_25_items_come_by_default_and_500_at_most(deployed, personal):
+    assert len(deployed.recommend(personal, user_id="u1")) == 25
+    assert len(deployed.recommend(personal, user_id="u1", num_results=500)) == 45
+    assert deployed.recommend(personal, user_id="u1", num_results=0) == []
+    with pytest.raises(InvalidInputException, match="numResults is 501"):
+        deployed.recommend(personal, user_id="u1", num_results=501)
+
+
+def test_with_metadata_50_items_come_at_most(deployed, personal):
+    asked = {"user_id": "u1", "metadata_columns": {"ITEMS": ["GENRE"]}}
+    assert len(deployed.recommend(personal, num_results=50, **asked)) == 45
+    with pytest.raises(InvalidInputException, match="numResults is 51"):
+        deployed.recommend(personal, num_results=51, **asked)
+
+
+def test_metadata_comes_under_lower_case_names(deployed, personal):
+    for item in deployed.recommend(personal, user_id="u1", num_results=50, metadata_columns={"ITEMS": ["GENRE"]}):
+        assert item["metadata"] == {"genre": GENRES[int(item["itemId"][1:]) % 3]}
+
+
+def test_metadata_must_be_known_and_enabled(deployed, personal):
+    with pytest.raises(InvalidInputException, match="ITEMS has no column 'COLOUR'; it has GENRE, ITEM_ID"):
+        deployed.recommend(personal, user_id="u1", metadata_columns={"ITEMS": ["COLOUR"]})
+    with pytest.raises(InvalidInputException, match="'USERS' is no dataset with metadata"):
+        deployed.recommend(personal, user_id="u1", metadata_columns={"USERS": ["AGE"]})
+    with pytest.raises(InvalidInputException, match="11 columns, at most 10"):
+        deployed.recommend(personal, user_id="u1", metadata_columns={"ITEMS": ["GENRE"] * 11})
+    similar = deployed.campaign("aws-similar-items")
+    with pytest.raises(InvalidInputException, match="enableMetadataWithRecommendations"):
+        deployed.recommend(similar, item_id="i1", metadata_columns={"ITEMS": ["GENRE"]})
+    popular = deployed.campaign("aws-popularity-count", enableMetadataWithRecommendations=True)
+    assert "metadata" in deployed.recommend(popular, metadata_columns={"ITEMS": ["genre"]})[0]
+
+
+def test_scores_of_everything_sum_to_one_and_have_seven_decimals(deployed, personal):
+    scores = [item["score"] for item in deployed.recommend(personal, user_id="u1", num_results=500)]
+    assert sum(scores) == pytest.approx(1, abs=45e-7)
+    assert scores == sorted(scores, reverse=True)
+    assert all(score == round(score, 7) for score in scores)
+
+
+def test_related_items_have_no_scores_and_leave_out_the_item(deployed):
+    similar = deployed.campaign("aws-similar-items")
+    answer = deployed.recommend(similar, item_id="i4", num_results=500)
+    assert len(answer) == 44 and "i4" not in ids(answer) and answer[0] == {"itemId": "i39"}
+
+
+def test_unknown_users_and_items_get_what_is_popular(deployed, personal):
+    similar, popular = deployed.campaign("aws-similar-items"), deployed.campaign("aws-popularity-count")
+    most_popular = ids(deployed.recommend(popular))
+    assert len(most_popular) == 25
+    assert ids(deployed.recommend(personal, user_id="nobody")) == most_popular
+    assert ids(deployed.recommend(similar, item_id="nothing")) == most_popular
+
+
+def test_a_session_sees_its_clicks_at_once_and_its_user_after_login(deployed, personal):
+    cold = ids(deployed.recommend(personal, user_id="s"))
+    deployed.click("i43", "i44")
+    warm = ids(deployed.recommend(personal, user_id="s"))
+    assert warm[:2] == ["i44", "i43"] and warm != cold
+    assert ids(deployed.recommend(personal, user_id="ann")) == cold
+    deployed.click("i42", user="ann")
+    assert ids(deployed.recommend(personal, user_id="ann"))[:3] == ["i42", "i44", "i43"]
+
+
+def test_a_users_clicks_follow_the_imported_history(deployed, personal):
+    deployed.click("i44", user="u1")
+    assert ids(deployed.recommend(personal, user_id="u1"))[0] == "i44"
+    assert ids(deployed.recommend(personal, user_id="u2"))[0] != "i44"
+
+
+def test_filters_see_events_and_put_items_at_once(deployed, personal):
+    unseen = deployed.filter("unseen", 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")')
+    assert len(deployed.recommend(personal, user_id="new", filter_arn=unseen, num_results=500)) == 45
+    deployed.click("i3", user="new")
+    assert "i3" not in ids(deployed.recommend(personal, user_id="new", filter_arn=unseen, num_results=500))
+    folk = deployed.filter("folk", "INCLUDE ItemID WHERE Items.GENRE IN ($GENRE)")
+    asked = {"user_id": "new", "filter_arn": folk, "filter_values": {"GENRE": '"Folk"'}, "num_results": 500}
+    assert len(deployed.recommend(personal, **asked)) == 15
+    deployed.personalize.put_items(
+        dataset_arn=deployed.items, items=[{"itemId": "i3", "properties": '{"genre": "Folk"}'}]
+    )
+    assert ids(deployed.recommend(personal, **asked))[0] == "i3"
+
+
+def test_an_include_filter_needs_its_values_and_an_exclude_filter_does_without(deployed, personal):
+    include = deployed.filter("in", "INCLUDE ItemID WHERE Items.GENRE IN ($GENRE)")
+    exclude = deployed.filter("out", "EXCLUDE ItemID WHERE Items.GENRE IN ($GENRE)")
+    with pytest.raises(InvalidInputException, match=r"\$GENRE is missing"):
+        deployed.recommend(personal, user_id="u1", filter_arn=include)
+    assert deployed.recommend(personal, user_id="u1", filter_arn=exclude) == deployed.recommend(personal, user_id="u1")
+
+
+def test_filters_that_do_not_fit_are_refused(deployed, personal):
+    cheaper = deployed.filter("same", "INCLUDE ItemID WHERE Items.GENRE IN CurrentItem.GENRE")
+    with pytest.raises(InvalidInputException, match="CurrentItem"):
+        deployed.recommend(personal, user_id="u1", filter_arn=cheaper)
+    with pytest.raises(ResourceNotFoundException):
+        deployed.recommend(personal, user_id="u1", filter_arn=cheaper + "r")
+    other = deployed.personalize.group("other")
+    deployed.personalize.dataset(other)
+    foreign = deployed.personalize.create_filter(
+        name="foreign",
+        dataset_group_arn=other,
+        filter_expression='EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")',
+    )["filterArn"]
+    with pytest.raises(InvalidInputException, match="name a filter of that group"):
+        deployed.recommend(personal, user_id="u1", filter_arn=foreign)
+    with pytest.raises(InvalidInputException, match="without filterArn"):
+        deployed.recommend(personal, user_id="u1", filter_values={"A": "1"})
+
+
+def test_a_deleted_filter_is_no_longer_applied(deployed, personal):
+    unseen = deployed.filter("unseen", 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")')
+    deployed.recommend(personal, user_id="u1", filter_arn=unseen)
+    deployed.personalize.delete_filter(filter_arn=unseen)
+    with pytest.raises(InvalidInputException, match="DELETE PENDING"):
+        deployed.recommend(personal, user_id="u1", filter_arn=unseen)
+
+
+def test_a_filter_that_looks_at_a_user_needs_one(deployed):
+    popular = deployed.campaign("aws-popularity-count")
+    unseen = deployed.filter("unseen", 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")')
+    with pytest.raises(InvalidInputException, match="userId is missing"):
+        deployed.recommend(popular, filter_arn=unseen)
+    assert deployed.recommend(popular, filter_arn=unseen, user_id="u1") != deployed.recommend(popular)
+
+
+def test_half_of_ten_are_promoted_in_the_models_order(deployed, personal):
+    jazz = deployed.filter("jazz", 'INCLUDE ItemID WHERE Items.GENRE IN ("Jazz")')
+    promotion = {"name": "jazz", "percentPromotedItems": 50, "filterArn": jazz}
+    asked = {"user_id": "u1", "num_results": 10}
+    answer = deployed.recommend(personal, promotions=[promotion], **asked)
+    promoted = [item for item in answer if "promotionName" in item]
+    assert len(answer) == 10 and len(promoted) == 5
+    assert all(item["promotionName"] == "jazz" and item["reason"] == ["Promoted item"] for item in promoted)
+    in_order = ids(deployed.recommend(personal, user_id="u1", filter_arn=jazz, num_results=500))
+    assert ids(promoted) == in_order[:5]
+    others = [item["itemId"] for item in answer if "promotionName" not in item]
+    everything = ids(deployed.recommend(personal, user_id="u1", num_results=500))
+    assert others == [item for item in everything if item not in ids(promoted)][:5]
+    assert answer == deployed.recommend(personal, promotions=[promotion], **asked)
+
+
+def test_promotions_that_do_not_fit_are_refused(deployed, personal):
+    jazz = deployed.filter("jazz", 'INCLUDE ItemID WHERE Items.GENRE IN ("Jazz")')
+    whole = {"name": "jazz", "percentPromotedItems": 50, "filterArn": jazz}
+    with pytest.raises(InvalidInputException, match=r"promotions\[0\].filterArn is missing"):
+        deployed.recommend(personal, user_id="u1", promotions=[{"name": "jazz", "percentPromotedItems": 50}])
+    with pytest.raises(InvalidInputException, match="2 promotions"):
+        deployed.recommend(personal, user_id="u1", promotions=[whole, whole])
+
+
+def test_a_ranking_holds_every_known_item_and_the_unknown_ones_last(deployed):
+    ranking = deployed.campaign("aws-personalized-ranking")
+    deployed.click("i44", session="x")
+    answer = deployed.personalize.get_personalized_ranking(
+        campaign_arn=ranking, user_id="x", input_list=["i1", "unknown", "i44", "i2"]
+    )["personalizedRanking"]
+    assert ids(answer)[0] == "i44" and ids(answer)[3] == "unknown" and answer[3]["score"] == 0
+    assert sum(item["score"] for item in answer) == pytest.approx(1, abs=1e-6)
+    with pytest.raises(InvalidInputException, match="501 items"):
+        deployed.personalize.get_personalized_ranking(campaign_arn=ranking, user_id="x", input_list=["i1"] * 501)
+
+
+def test_each_operation_refuses_campaigns_of_another_kind(deployed, personal):
+    ranking = deployed.campaign("aws-personalized-ranking")
+    with pytest.raises(InvalidInputException, match="call GetPersonalizedRanking"):
+        deployed.recommend(ranking, user_id="u1")
+    with pytest.raises(InvalidInputException, match="call GetRecommendations"):
+        deployed.personalize.get_personalized_ranking(campaign_arn=personal, user_id="u1", input_list=["i1"])
+    with pytest.raises(InvalidInputException, match="no actions: call GetRecommendations"):
+        deployed.personalize.get_action_recommendations(campaign_arn=personal, user_id="u1")
+
+
+def test_what_a_recipe_needs_must_be_given(deployed, personal):
+    with pytest.raises(InvalidInputException, match="userId is missing"):
+        deployed.recommend(personal)
+    with pytest.raises(InvalidInputException, match="itemId is missing"):
+        deployed.recommend(deployed.campaign("aws-similar-items"), user_id="u1")
+    with pytest.raises(InvalidInputException, match="exactly one of"):
+        deployed.personalize.get_recommendations(user_id="u1")
+    with pytest.raises(InvalidInputException, match="exactly one of"):
+        deployed.personalize.get_recommendations(user_id="u1", campaign_arn=personal, recommender_arn=personal)
+
+
+def test_context_reaches_the_model_and_unknown_names_do_not_matter(deployed, personal):
+    plain = ids(deployed.recommend(personal, user_id="u1", num_results=500))
+    turned = ids(deployed.recommend(personal, user_id="u1", num_results=500, context={"event_type": "last"}))
+    assert turned != plain and sorted(turned) == sorted(plain)
+    assert ids(deployed.recommend(personal, user_id="u1", num_results=500, context={"WEATHER": "rain"})) == plain
+
+
+def test_a_campaign_that_is_not_there_or_not_active_refuses(deployed, personal):
+    with pytest.raises(InvalidInputException, match="does not exist or is not active yet"):
+        deployed.recommend(personal + "x", user_id="u1")
+    deployed.recommend(personal, user_id="u1")
+    deployed.personalize.delete_campaign(campaign_arn=personal)
+    with pytest.raises(InvalidInputException, match="does not exist or is not active yet"):
+        deployed.recommend(personal, user_id="u1")
+
+
+def test_a_campaign_moves_to_its_new_version_when_that_is_in_force(deployed, personal):
+    solution = "arn:aws:personalize:us-east-1:123456789012:solution/user-personalization-v2"
+    before = deployed.recommend(personal, user_id="nobody", num_results=500)
+    deployed.click("fresh", "fresh", user="u1")
+    version = deployed.personalize.version(solution)
+    assert deployed.recommend(personal, user_id="nobody", num_results=500) == before
+    deployed.personalize.update_campaign(campaign_arn=personal, solution_version_arn=version)
+    assert deployed.recommend(personal, user_id="nobody", num_results=500) == before
+    deployed.personalize.clock.wait()
+    assert "fresh" in ids(deployed.recommend(personal, user_id="nobody", num_results=500))
+
+
+def test_recommendation_ids_have_40_characters_and_never_repeat(deployed, personal):
+    answers = [
+        deployed.personalize.get_recommendations(campaign_arn=personal, user_id="u1")["recommendationId"]
+        for _ in range(20)
+    ]
+    assert len(set(answers)) == 20
+    assert all(len(one) == 40 and one.startswith("RID-") and one[29:34] == "-CID-" for one in answers)
+    assert len({one[-6:] for one in answers}) == 1

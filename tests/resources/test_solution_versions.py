@@ -1,0 +1,136 @@
+"""Solution versions: trained by a job, stopped, measured."""
+
+import copy
+
+import pandas as pd
+import pytest
+
+from lib import jobs
+from lib.resources import solution_versions
+from lib.resources.errors import InvalidInputException, ResourceInUseException
+from tests.resources.workflow import ITEMS, Personalize, interactions
+
+
+def reason(personalize, version):
+    return personalize.describe_solution_version(solution_version_arn=version)["solutionVersion"].failure_reason
+
+
+def test_a_version_is_trained_and_measured(personalize):
+    solution, arn = personalize.trained()
+    version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
+    assert (version.status, version.training_mode, version.training_type) == ("ACTIVE", "FULL", "MANUAL")
+    assert version.name == "/".join(arn.split("/")[-2:])
+    metrics = personalize.get_solution_metrics(solution_version_arn=arn)["metrics"]
+    assert 0 < metrics["precision_at_5"] <= 1
+    assert (solution_versions.version_folder(personalize.account, arn) / "model").is_dir()
+    latest = personalize.describe_solution(solution_arn=solution)["solution"].latest_solution_version
+    assert latest.solution_version_arn == arn
+
+
+def test_the_same_steps_give_the_same_ids(personalize, tmp_path):
+    (tmp_path / "again").mkdir()
+    assert personalize.trained() == Personalize.open(tmp_path / "again").trained()
+
+
+def test_twenty_four_users_are_too_few(personalize):
+    version = personalize.version(personalize.solution(personalize.filled(users=24)))
+    assert personalize.status(version) == "CREATE FAILED"
+    assert reason(personalize, version).startswith(
+        "Create failed. Dataset has fewer than 25 users with at least 2 interactions each"
+    )
+    with pytest.raises(ResourceInUseException, match="metrics need ACTIVE"):
+        personalize.get_solution_metrics(solution_version_arn=version)
+
+
+def test_rows_are_counted_after_filtering_by_event_type(personalize):
+    group = personalize.group()
+    table = pd.concat([interactions(999), interactions(50, event_type="like")])
+    personalize.load(personalize.dataset(group), table, "first")
+    version = personalize.version(personalize.solution(group, event_type="CLICK"))
+    told = "Dataset has fewer than 1000 interactions after filtering by event type: CLICK"
+    assert reason(personalize, version).startswith(told)
+
+
+def test_a_pending_version_stops_at_once_and_cannot_be_deployed(personalize):
+    solution = personalize.solution(personalize.filled())
+    version = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
+    personalize.stop_solution_version_creation(solution_version_arn=version)
+    assert personalize.status(version) == "CREATE STOPPED"
+    personalize.work()
+    assert personalize.status(version) == "CREATE STOPPED"
+    with pytest.raises(InvalidInputException, match="CREATE STOPPED"):
+        personalize.create_campaign(name="c", solution_version_arn=version)
+    with pytest.raises(ResourceInUseException):
+        personalize.stop_solution_version_creation(solution_version_arn=version)
+
+
+def test_a_running_version_stops_at_its_next_step(personalize, monkeypatch):
+    solution = personalize.solution(personalize.filled())
+    version = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
+    monkeypatch.setattr(jobs, "REPORT_SECONDS", 0)
+    load, seen = solution_versions.training_data, []
+
+    def stop_while_loading(account, record):
+        seen.append(personalize.status(version))
+        personalize.stop_solution_version_creation(solution_version_arn=version)
+        seen.append(personalize.status(version))
+        return load(account, record)
+
+    monkeypatch.setattr(solution_versions, "training_data", stop_while_loading)
+    personalize.work()
+    assert [*seen, personalize.status(version)] == ["CREATE IN_PROGRESS", "CREATE STOPPING", "CREATE STOPPED"]
+
+
+def test_update_needs_a_recipe_that_has_it(personalize):
+    solution, _ = personalize.trained()
+    with pytest.raises(InvalidInputException, match="UPDATE"):
+        personalize.create_solution_version(solution_arn=solution, training_mode="UPDATE")
+
+
+def test_automatic_training_is_not_for_requests(personalize):
+    solution = personalize.solution(personalize.filled())
+    with pytest.raises(InvalidInputException, match="AUTOTRAIN"):
+        personalize.create_solution_version(solution_arn=solution, training_mode="AUTOTRAIN")
+
+
+def test_columns_that_came_after_the_solution_are_not_trained_on(personalize):
+    group = personalize.filled()
+    items = personalize.dataset(group, ITEMS)
+    personalize.load(items, pd.DataFrame({"ITEM_ID": ["i1"], "GENRE": ["news"]}), "items")
+    before = personalize.version(personalize.solution(group))
+    wider = copy.deepcopy(ITEMS)
+    wider["fields"].append({"name": "PRICE", "type": ["null", "float"]})
+    personalize.update_dataset(dataset_arn=items, schema_arn=personalize.schema(wider, "wider"))
+    personalize.clock.wait()
+    after = personalize.version(personalize.solution(group, "second"))
+    columns = []
+    for arn in (before, after):
+        version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
+        data = solution_versions.training_data(personalize.account, version)
+        columns.append((list(data.items.columns), data.schemas["ITEMS"].columns))
+    narrow, wide = ["ITEM_ID", "GENRE"], ["ITEM_ID", "GENRE", "PRICE"]
+    assert columns == [(narrow, tuple(narrow)), (wide, tuple(wide))]
+
+
+def test_excluded_columns_are_left_out(personalize):
+    group = personalize.filled()
+    personalize.load(personalize.dataset(group, ITEMS), pd.DataFrame({"ITEM_ID": ["i1"], "GENRE": ["news"]}), "items")
+    config = {"trainingDataConfig": {"excludedDatasetColumns": {"Items": ["GENRE"]}}}
+    arn = personalize.version(personalize.solution(group, solution_config=config))
+    version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
+    data = solution_versions.training_data(personalize.account, version)
+    assert list(data.items.columns) == ["ITEM_ID"] and data.schemas["ITEMS"].columns == ("ITEM_ID",)
+
+
+def test_a_training_that_goes_wrong_says_where_the_traceback_lies(personalize, monkeypatch):
+    solution = personalize.solution(personalize.filled())
+
+    def broken(account, version):
+        raise KeyError("GENRE")
+
+    monkeypatch.setattr(solution_versions, "training_data", broken)
+    version = personalize.version(solution)
+    told = reason(personalize, version)
+    assert told.startswith("Internal error: KeyError")
+    log = personalize.account.store.location / told.partition("The traceback is in ")[2].rstrip(".")
+    assert "in broken" in log.read_text()

@@ -1,0 +1,116 @@
+"""Solutions: what may be configured, and what holds them."""
+
+import pytest
+
+from lib.recipes import RECIPES
+from lib.resources import recipes, solution_config
+from lib.resources.errors import InvalidInputException, ResourceInUseException, ResourceNotFoundException
+from tests.resources.workflow import RECIPE
+
+
+def test_automatic_training_is_on_by_default(personalize):
+    arn = personalize.solution(personalize.filled())
+    assert personalize.describe_solution(solution_arn=arn)["solution"].perform_auto_training is True
+
+
+def test_a_solution_needs_a_recipe_or_auto_ml(personalize):
+    group = personalize.filled()
+    with pytest.raises(InvalidInputException, match="recipeArn"):
+        personalize.create_solution(name="x", dataset_group_arn=group)
+
+
+def test_an_unknown_recipe_is_not_found(personalize):
+    with pytest.raises(ResourceNotFoundException, match="aws-nothing"):
+        personalize.solution(personalize.filled(), recipe_arn="arn:aws:personalize:::recipe/aws-nothing")
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"algorithmHyperParameters": {"no_such": "1"}}, "Provide a hyperparameter that is used in the algorithm"),
+        ({"eventValueThreshold": "much"}, "eventValueThreshold"),
+        ({"eventValueThreshold": "1"}, "EVENT_VALUE"),
+        ({"autoTrainingConfig": {"schedulingExpression": "rate(31 days)"}}, "rate"),
+        ({"trainingDataConfig": {"excludedDatasetColumns": {"INTERACTIONS": ["EVENT_TYPE"]}}}, "cannot be excluded"),
+        ({"trainingDataConfig": {"excludedDatasetColumns": {"INTERACTIONS": ["COLOUR"]}}}, "COLOUR"),
+        ({"trainingDataConfig": {"excludedDatasetColumns": {"USERS": ["AGE"]}}}, "no USERS dataset"),
+        ({"eventsConfig": {"eventParametersList": [{"eventType": "a"}]}}, "second version"),
+        ({"optimizationObjective": {"itemAttribute": "PRICE"}}, "aws-user-personalization"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(personalize, config, told):
+    with pytest.raises(InvalidInputException, match=told):
+        personalize.solution(personalize.filled(), solution_config=config)
+
+
+def test_tuning_a_recipe_without_hyperparameters_is_refused(personalize):
+    with pytest.raises(InvalidInputException, match="no hyperparameter to tune"):
+        personalize.solution(personalize.filled(), perform_hpo=True)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, recipe in RECIPES.items() if any(p.tunable for p in recipe.hyperparameters)]
+)
+def test_tuning_needs_all_three_lists_and_tunable_names(name):
+    recipe = RECIPES[name]
+    lists = {"integerHyperParameterRanges": [], "continuousHyperParameterRanges": []}
+    config = {"hpoConfig": {"algorithmHyperParameterRanges": lists}}
+    with pytest.raises(InvalidInputException, match="categoricalHyperParameterRanges"):
+        solution_config.trainings(recipe, config)
+    lists |= {"categoricalHyperParameterRanges": [{"name": "no_such", "values": ["true"]}]}
+    with pytest.raises(InvalidInputException, match="no_such"):
+        solution_config.trainings(recipe, config)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_recipe_takes_its_defaults_as_strings(recipe):
+    config = {"algorithmHyperParameters": {}, "featureTransformationParameters": {}}
+    for parameter in recipe.hyperparameters:
+        kind = "featureTransformationParameters" if parameter.transformation else "algorithmHyperParameters"
+        config[kind][parameter.name] = recipes.text(parameter.default)
+    expected = {parameter.name: parameter.default for parameter in recipe.hyperparameters}
+    assert solution_config.values(recipe, config) == expected
+
+
+def test_prefixed_names_are_taken_and_answered_without_prefix():
+    config = {
+        "algorithmHyperParameters": {"training.bptt": "8", "recency_mask": "true"},
+        "featureTransformationParameters": {"max_hist_length_percentile": "0.9"},
+    }
+    assert solution_config.normal(config) == {
+        "algorithmHyperParameters": {"bptt": "8", "recency_mask": "true"},
+        "featureTransformationParameters": {"max_user_history_length_percentile": "0.9"},
+    }
+
+
+def test_a_solution_is_held_by_its_campaigns(personalize):
+    solution, version = personalize.trained()
+    campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
+    personalize.clock.wait()
+    with pytest.raises(ResourceInUseException, match=campaign):
+        personalize.delete_solution(solution_arn=solution)
+    personalize.delete_campaign(campaign_arn=campaign)
+    personalize.delete_solution(solution_arn=solution)
+    personalize.clock.wait()
+    with pytest.raises(ResourceNotFoundException):
+        personalize.describe_solution_version(solution_version_arn=version)
+    with pytest.raises(ResourceNotFoundException):
+        personalize.list_solution_versions(solution_arn=solution)
+
+
+def test_an_update_changes_automatic_training_alone(personalize):
+    arn = personalize.solution(personalize.filled())
+    personalize.update_solution(solution_arn=arn, perform_auto_training=False)
+    moving = personalize.describe_solution(solution_arn=arn)["solution"]
+    assert moving.perform_auto_training is True and moving.latest_solution_update.status == "CREATE PENDING"
+    personalize.clock.wait()
+    changed = personalize.describe_solution(solution_arn=arn)["solution"]
+    assert changed.perform_auto_training is False and changed.recipe_arn == RECIPE
+
+
+def test_recipes_and_their_algorithms_are_described(personalize):
+    for summary in personalize.list_recipes()["recipes"]:
+        recipe = personalize.describe_recipe(recipe_arn=summary["recipeArn"])["recipe"]
+        algorithm = personalize.describe_algorithm(algorithm_arn=recipe["algorithmArn"])["algorithm"]
+        personalize.describe_feature_transformation(feature_transformation_arn=recipe["featureTransformationArn"])
+        assert set(algorithm["defaultHyperParameters"]) <= {p.name for p in RECIPES[recipe["name"]].hyperparameters}

@@ -1,0 +1,94 @@
+"""The service as a process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from lib.service.__main__ import main
+from tests.service.doors import remote
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def process(tmp_path):
+    """A running service: the process, its URL and the lines of its log so far."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "lib.service", "--port", "0", "--store", str(tmp_path / "store")]
+    command += ["--ready-file", str(tmp_path / "url")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        first = json.loads(running.stdout.readline())
+        try:
+            yield running, first
+        finally:
+            running.kill()
+
+
+def test_a_service_tells_where_it_listens_answers_and_ends_when_it_is_told(process, tmp_path):
+    running, first = process
+    assert first["event"] == "listening" and "no credentials" in first["access"]
+    assert (tmp_path / "url").read_text() == first["url"]
+    with urlopen(first["url"] + "/health") as answer:
+        assert json.load(answer) == {"status": "ok"}
+    personalize = remote("personalize", first["url"])
+    arn = personalize.create_dataset_group(name="news")["datasetGroupArn"]
+    assert arn == "arn:aws:personalize:us-east-1:123456789012:dataset-group/news"
+    with urlopen(first["url"] + "/metrics") as answer:
+        assert b'personalize_jobs{state="PENDING"} 0.0' in answer.read()
+    running.send_signal(signal.SIGTERM)
+    told = time.monotonic()
+    lines = [json.loads(line) for line in running.stdout]
+    assert running.wait(10) == 0
+    assert time.monotonic() - told < 5
+    assert [(line["operation"], line["status"]) for line in lines] == [("CreateDatasetGroup", 200)]
+
+
+def refusal(capsys, *arguments):
+    """The one line that a service which cannot start leaves."""
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    return ended.value.code if isinstance(ended.value.code, str) else capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_port_in_use_is_told_with_what_to_do(capsys, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = refusal(capsys, "--port", port, "--store", tmp_path / "store")
+    assert told == (
+        f"lib.service: port {port} of 127.0.0.1 is in use: end what listens there, or choose another with --port"
+    )
+    assert not (tmp_path / "store").exists()
+
+
+def test_other_machines_are_served_with_credentials_only(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("PERSONALIZE_ACCESS_KEY_ID", raising=False)
+    told = refusal(capsys, "--host", "0.0.0.0", "--store", tmp_path)
+    assert "0.0.0.0 can be reached from other machines" in told and "--credentials FILE" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--port", "80000"], "'80000' is no port"),
+        (["--account", "12"], "'12' is no account"),
+        (["--bucket", "news"], "'news' names no folder"),
+        (["--bucket", "news=/nowhere"], "'news=/nowhere' names no folder"),
+        (["--ready-file", "/nowhere/url"], "No such file or directory"),
+        (["--credentials", "/nowhere"], "No such file or directory: '/nowhere'"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(capsys, tmp_path, arguments, told):
+    assert told in refusal(capsys, "--port", 0, "--store", tmp_path, *arguments)
+
+
+def test_a_store_that_is_a_file_is_refused(capsys, tmp_path):
+    (tmp_path / "store").write_text("")
+    assert "is a file; a store is a folder" in refusal(capsys, "--port", 0, "--store", tmp_path / "store")

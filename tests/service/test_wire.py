@@ -1,0 +1,235 @@
+"""Requests as bytes: what no client library would send."""
+
+import json
+import socket
+import threading
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.resources.errors import ApiError
+from lib.service import http, model, wire
+from lib.service.dispatch import Dispatcher
+from tests.service.doors import CAMPAIGN, OPERATIONS, allow, listening
+
+TARGET = "AmazonPersonalize."
+
+
+def ask(method="POST", target="/", headers=None, body=b"{}", operations=OPERATIONS):
+    answered = wire.answer(Dispatcher({}, operations), method, target, headers or {}, body, request_id="id")
+    return answered.status, dict(answered.headers), answered.body
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers", "body", "status", "code"),
+    [
+        ("POST", "/", {}, b"{}", 400, "UnknownOperationException"),
+        ("POST", "/", {"x-amz-target": "AmazonPersonalize.Nothing"}, b"{}", 400, "UnknownOperationException"),
+        ("POST", "/", {"x-amz-target": "DynamoDB_20120810.ListTables"}, b"{}", 400, "UnknownOperationException"),
+        ("POST", "/", {"x-amz-target": TARGET + "ListFilters"}, b"{}", 400, "UnknownOperationException"),
+        ("POST", "/", {"x-amz-target": TARGET + "ListSchemas"}, b"{", 400, "SerializationException"),
+        ("POST", "/", {"x-amz-target": TARGET + "ListSchemas"}, b"[]", 400, "SerializationException"),
+        ("POST", "/", {"x-amz-target": TARGET + "ListSchemas"}, b'{"a":"\xff"}', 400, "SerializationException"),
+        ("POST", "/", {"x-amz-target": TARGET + "ListSchemas"}, b"[" * 100_000, 400, "SerializationException"),
+        ("POST", "/", {"x-amz-target": TARGET + "ListSchemas"}, b'{"maxResults":0}', 400, "InvalidInputException"),
+        ("GET", "/", {"x-amz-target": TARGET + "ListSchemas"}, b"", 405, "UnknownOperationException"),
+    ],
+)
+def test_json_1_1_errors_name_their_code_in_the_body(method, target, headers, body, status, code):
+    answered, told, content = ask(method, target, headers, body)
+    assert (answered, told["content-type"]) == (status, "application/x-amz-json-1.1")
+    assert orjson.loads(content).keys() == {"__type", "message"}
+    assert orjson.loads(content)["__type"] == code
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "status", "code"),
+    [
+        ("POST", "/nowhere", b"{}", 404, "UnknownOperationException"),
+        ("POST", "/items", b'{"datasetArn":"arn:aws:personalize:::a","items":[]}', 404, "UnknownOperationException"),
+        ("GET", "/recommendations", b"", 405, "UnknownOperationException"),
+        ("POST", "/recommendations", b"no JSON", 400, "SerializationException"),
+        ("POST", "/recommendations", b'{"numResults":"5"}', 400, "InvalidInputException"),
+        ("POST", "/recommendations", b'{"campaignArn":"arn:aws:personalize:::a"}', 404, "ResourceNotFoundException"),
+        ("POST", "/events", b"", 400, "InvalidInputException"),
+    ],
+)
+def test_rest_errors_name_their_code_in_a_header(method, target, body, status, code):
+    answered, told, content = ask(method, target, {}, body)
+    assert (answered, told["content-type"], told["x-amzn-errortype"]) == (status, "application/json", code)
+    assert orjson.loads(content).keys() == {"message"}
+
+
+def test_a_wrong_method_is_told_the_right_one():
+    assert ask("PUT", "/events")[1]["allow"] == "POST"
+
+
+def test_no_body_is_a_request_without_members():
+    assert ask(headers={"x-amz-target": TARGET + "ListSchemas"}, body=b"")[2] == b'{"schemas":[]}'
+
+
+def test_a_query_does_not_change_the_way():
+    body = orjson.dumps({"campaignArn": CAMPAIGN, "numResults": 0})
+    assert ask(target="/recommendations?x=1", body=body)[2] == b'{"itemList":[],"recommendationId":"RID-1"}'
+
+
+def test_nobody_who_may_not_call_learns_what_there_is():
+    class AccessDeniedException(ApiError):
+        pass
+
+    def refuse(*_):
+        raise AccessDeniedException("no")
+
+    for target, status in (("/", 400), ("/nowhere", 403)):
+        answered = wire.answer(Dispatcher({}, {}), "POST", target, {}, b"{", request_id="id", authorise=refuse)
+        assert (answered.status, answered.error) == (status, "AccessDeniedException")
+
+
+EVERYTHING = {operation.function: lambda account, **members: None for operation in model.operations().values()}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    method=st.sampled_from(["POST", "POST", "POST", "GET", "DELETE"]),
+    target=st.sampled_from([*model.paths(), "/", "/"]) | st.text().map("/".__add__),
+    name=st.sampled_from(list(model.targets())) | st.text(),
+    body=JSON.map(json.dumps).map(str.encode) | st.binary(),
+)
+def test_whatever_is_sent_is_answered_and_is_not_our_fault(method, target, name, body):
+    status, _, _ = ask(method, target, {"x-amz-target": name}, body, EVERYTHING)
+    assert 200 <= status < 500
+
+
+# --- over a socket --------------------------------------------------------------------------------------------------
+
+
+def raw(url, *pieces):
+    """Send bytes as they are; all that comes back until the service closes the connection."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        received = b""
+        while more := connection.recv(65536):
+            received += more
+    return received
+
+
+def post(path, body, *headers):
+    lines = [f"POST {path} HTTP/1.1", "Host: here", "Connection: close", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def test_an_oversized_body_is_refused_and_the_service_lives_on(url):
+    refused = raw(url, post("/events", b"x" * (http.BODY_BYTES + 1)))
+    assert refused.startswith(b"HTTP/1.1 413 ")
+    assert b"x-amzn-errortype: RequestEntityTooLargeException" in refused
+    assert raw(url, post("/", b"{}", f"X-Amz-Target: {TARGET}ListSchemas")).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_of_just_the_limit_is_read(url):
+    body = b"{}" + b" " * (http.BODY_BYTES - 2)
+    assert raw(url, post("/", body, f"X-Amz-Target: {TARGET}ListSchemas")).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_in_chunks_is_read(url):
+    head = f"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nX-Amz-Target: {TARGET}"
+    chunks = b'c\r\n{"maxResults\r\n', b'4\r\n":1}\r\n0\r\n\r\n'
+    assert raw(url, f"{head}ListSchemas\r\n\r\n".encode(), *chunks).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_request_that_stalls_is_cut_off(url, monkeypatch):
+    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.05)
+    for stalled in (b"", b"POST /events HT", b"POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{"):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(stalled)
+            assert connection.recv(100) == b""
+
+
+def test_a_head_without_end_is_cut_off(url):
+    line = b"X-Padding: " + b"x" * 8000 + b"\r\n"
+    assert raw(url, b"GET / HTTP/1.1\r\n", *[line] * 9).startswith(b"HTTP/1.1 400 ")
+
+
+def test_what_is_not_http_is_refused(url):
+    assert raw(url, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+def test_health_is_told_and_metrics_count_by_operation(url):
+    raw(url, post("/", b"{}", f"X-Amz-Target: {TARGET}ListSchemas"))
+    raw(url, post("/recommendations", b'{"campaignArn":"arn:aws:personalize:::a"}'))
+    assert b'{"status":"ok"}' in raw(url, b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    metrics = raw(url, b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").decode()
+    runtime = 'operation="GetRecommendations",service="personalize-runtime"'
+    assert 'personalize_requests_total{operation="ListSchemas",service="personalize"} 1.0' in metrics
+    assert f'personalize_errors_total{{error="ResourceNotFoundException",{runtime}}} 1.0' in metrics
+    assert f"personalize_request_seconds_count{{{runtime}}} 1.0" in metrics
+
+
+def test_a_mistake_of_ours_is_told_to_the_log_alone(url, log):
+    told = raw(url, post("/recommendations", orjson.dumps({"campaignArn": CAMPAIGN, "userId": "bug"})))
+    assert told.startswith(b"HTTP/1.1 500 ")
+    assert b"x-amzn-errortype: InternalFailure" in told
+    assert b"Traceback" not in told and b"only the log" not in told
+    failure, request = (orjson.loads(line) for line in log)
+    assert "a bug that only the log may tell of" in failure["traceback"]
+    assert failure["request"] == request["request"] and request["request"].encode() in told
+
+
+def test_the_log_has_a_line_for_each_request_and_nothing_of_its_members(url, log):
+    raw(url, post("/recommendations", orjson.dumps({"campaignArn": CAMPAIGN, "userId": "someone in particular"})))
+    (line,) = log
+    assert b"someone" not in line
+    told = orjson.loads(line)
+    assert (told["service"], told["operation"], told["status"]) == ("personalize-runtime", "GetRecommendations", 200)
+    assert told.keys() == {
+        *("time", "event", "request", "service", "operation"),
+        *("status", "error", "milliseconds", "bytes"),
+    }
+
+
+def test_more_requests_than_can_be_answered_are_throttled_and_the_rest_is_answered(account, log):
+    entered, leave = threading.Event(), threading.Event()
+
+    def list_schemas(account):
+        entered.set()
+        leave.wait(10)
+        return {"schemas": []}
+
+    application = http.Application(
+        Dispatcher(account, {"list_schemas": list_schemas}), authorise=allow, log=log.append, requests_in_flight=1
+    )
+    request = post("/", b"{}", f"X-Amz-Target: {TARGET}ListSchemas")
+    first = []
+    with listening(application) as url:
+        thread = threading.Thread(target=lambda: first.append(raw(url, request)))
+        thread.start()
+        assert entered.wait(10)
+        second, third = raw(url, request), raw(url, post("/events", b"{}"))
+        leave.set()
+        thread.join()
+        assert raw(url, request).startswith(b"HTTP/1.1 200 ")
+    assert first[0].startswith(b"HTTP/1.1 200 ")
+    assert second.startswith(b"HTTP/1.1 400 ") and b"ThrottlingException" in second
+    assert third.startswith(b"HTTP/1.1 429 ") and b"x-amzn-errortype: ThrottlingException" in third
+
+
+def test_one_connection_carries_many_requests(url):
+    last = post("/", b"{}", f"X-Amz-Target: {TARGET}ListSchemas")
+    keep = last.replace(b"Connection: close\r\n", b"")
+    assert raw(url, keep, keep, last).count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_a_web_page_is_answered_nothing_by_a_service_without_credentials(account, log):
+    application = http.Application(Dispatcher(account, OPERATIONS), authorise=http.no_browser, log=log.append)
+    with listening(application) as url:
+        assert raw(url, post("/events", b"{}", "Origin: http://evil.example")).startswith(b"HTTP/1.1 403 ")
+        assert raw(url, post("/events", b"{}")).startswith(b"HTTP/1.1 400 ")
