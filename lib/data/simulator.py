@@ -276,8 +276,8 @@ def simulate(
 ) -> None:
     """Write the site described above: the same bytes for the same arguments, in a few seconds.
 
-    interactions: how many events to aim at; the default site comes within a tenth, small ones within a half.  The folder appears whole or
-    not at all; an older simulated site in it is replaced.
+    interactions: how many events to aim at; the default site comes within a tenth, small ones within a half.  The
+    folder appears whole or not at all; an older simulated site in it is replaced.
     Raises ValueError for sizes no site can be made of, FileExistsError if the folder holds anything else.
     """
     for name, value, least in (

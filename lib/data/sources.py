@@ -746,16 +746,16 @@ class _Csv:
         text = self.table[name]
         filled = text != ""
         number = pd.to_numeric(text.where(filled), errors="coerce")
-        if time_format is None and (number.notna() == filled).all():
-            whole = (number.dropna() % 1 == 0).all()
-            return number.astype("Int64" if not filled.all() else np.int64) if whole else number
-        time = pd.to_datetime(text.where(filled), format=time_format or "ISO8601", errors="coerce", utc=True)
-        wrong = time.isna() & filled
+        if time_format is None and number.notna().sum() >= max(1, filled.sum() / 2):
+            wrong, expected, time = number.isna() & filled, "epoch seconds like the other lines", number
+            if (number.dropna() % 1 == 0).all():
+                time = number.astype("Int64")
+        else:
+            parsed = pd.to_datetime(text.where(filled), format=time_format or "ISO8601", errors="coerce", utc=True)
+            wrong = parsed.isna() & filled
+            expected = f"a time such as {time_format}" if time_format else "epoch seconds or a time in ISO 8601"
+            time = parsed.dt.tz_localize(None).astype("datetime64[s]").astype("int64").where(filled).astype("Int64")
         if wrong.any():
             at = int(np.argmax(wrong))
-            raise _bad(
-                self.path, self.line(at), name, text.iat[at],
-                f"expected epoch seconds or a time {f'such as {time_format}' if time_format else 'in ISO 8601'}",
-            )  # fmt: skip
-        seconds = time.dt.tz_localize(None).astype("datetime64[s]").astype("int64").where(filled).astype("Int64")
-        return seconds.astype(np.int64) if filled.all() else seconds
+            raise _bad(self.path, self.line(at), name, text.iat[at], f"expected {expected}")
+        return time.astype(np.int64) if filled.all() and time.dtype == "Int64" else time
