@@ -18,7 +18,7 @@ help:  ## list the targets
 
 env: .venv/.built  ## build .venv from requirements.lock
 
-.venv/.built: requirements.lock pyproject.toml
+.venv/.built: requirements.lock
 	@command -v $(PYTHON3) > /dev/null || { echo "$(PYTHON3) is needed and was not found; set PYTHON3=…" >&2; exit 1; }
 	$(PYTHON3) -m venv --clear .venv
 	$(PYTHON) -m pip install --disable-pip-version-check --requirement requirements.lock

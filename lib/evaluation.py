@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.neighbors import NearestNeighbors
 
 from lib import metrics
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
@@ -33,7 +34,8 @@ HISTORY_LENGTHS = (0, 1, 5, 20, 100)  # lower bounds of the slices by history le
 
 NDCG = "normalized_discounted_cumulative_gain_at_25"
 
-Oracle = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # user_ids (B,), now (B,), item_ids (I,) -> (B, I)
+# user_ids (B,), now (B,), item_ids (I,), previous: B lists of item ids, devices: B names or None -> (B, I) chances
+Oracle = Callable[[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray], list[str | None]], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,12 @@ def evaluate(
 ) -> pd.DataFrame:
     """The evaluation table of a model that was fitted on ``split.train``; columns as at the top of this file.
 
-    Lists are made by the code that answers requests, of items that exist at that time: an item whose
-    CREATION_TIMESTAMP is later is no candidate.  datasets: all of the group, for the size of its catalogue and Users.
-    event_weights: event type -> weight.  objective: a numeric column of Items.  repeats: whether what a user knows may
-    be recommended again; if not it is not relevant either, and users who did nothing new are left out.
+    Lists are made by the code that answers requests, of items that exist at that time: an item whose CREATION_TIMESTAMP
+    and first interaction are later is no candidate.
+
+    datasets: all of the group, for the size of its catalogue, Users and Items.  event_weights: event type -> weight.
+    objective: a numeric column of Items.  repeats: whether what a user knows may be recommended again; if not it is not
+    relevant either, and users who did nothing new are left out.
     """
     questions = ask(split, datasets, model.catalogue, recipe_type, event_weights=event_weights)
     item_ids = model.catalogue.item_ids
@@ -137,7 +141,8 @@ def evaluate_oracle(
 ) -> pd.DataFrame:
     """The evaluation table of somebody who knows the truth, asked what a model of ``evaluate`` is asked.
 
-    oracle: (user_ids (B,) str, now (B,) int64, item_ids (I,) str) -> (B, I) chance of each item.
+    oracle: (user_ids (B,) str, now (B,) int64, item_ids (I,) str, previous, devices) -> (B, I) chance of each item.
+    previous: the ids of what each user did before, oldest first.  devices: the context DEVICE, None where not known.
     """
     numbers = catalogue(datasets)
     questions = ask(split, datasets, numbers, recipe_type)
@@ -148,8 +153,10 @@ def evaluate_oracle(
     def answer(part: slice, k: int) -> Ranked:
         requests = questions.requests[part]
         now = np.array([request.now for request in requests], dtype=np.int64)
-        scores = oracle(questions.user_ids[part], now, numbers.item_ids).astype(np.float32)
-        return rank(scores, k, _allowed(requests, born, len(numbers.item_ids), repeats))
+        previous = [numbers.item_ids[request.history.items] for request in requests]
+        devices = [request.context.get("DEVICE") for request in requests]
+        chances = oracle(questions.user_ids[part], now, numbers.item_ids, previous, devices)
+        return rank(chances.astype(np.float32), k, _allowed(requests, born, len(numbers.item_ids), repeats))
 
     return _table(questions, answer, numbers.item_ids, split, datasets, None)
 
@@ -314,6 +321,20 @@ def share_of_oracle(
     )
 
 
+def neighbour_agreement(vectors: np.ndarray, categories: Sequence[str]) -> tuple[float, float]:
+    """How often an item's nearest neighbour by cosine shares its category, and how often any other item would.
+
+    vectors: (I, D).  categories: (I,); items without one are left out.
+    """
+    kept = pd.Series(categories).notna().to_numpy()
+    names = pd.factorize(pd.Series(categories)[kept].to_numpy())[0]
+    near = NearestNeighbors(n_neighbors=1, metric="cosine").fit(vectors[kept])
+    neighbour = near.kneighbors(return_distance=False)[:, 0]
+    sizes = np.bincount(names)
+    by_chance = (sizes * (sizes - 1)).sum() / (len(names) * (len(names) - 1))
+    return float((names[neighbour] == names).mean()), float(by_chance)
+
+
 def choose(tables: Mapping[str, pd.DataFrame], *, incumbent: str, seed: int, metric: str = NDCG) -> Choice:
     """The version to deploy: the one with the best mean if it is surely better than the incumbent, else the incumbent.
 
@@ -441,11 +462,15 @@ def _without_repeats(questions: Questions, item_ids: np.ndarray) -> Questions:
 
 
 def _born(datasets: Datasets, item_ids: np.ndarray) -> np.ndarray | None:
-    """(I,) int64 creation times, epoch seconds; None where no item has one."""
+    """(I,) int64 epoch seconds, since when each item exists: its CREATION_TIMESTAMP, or an earlier first interaction.
+
+    None where the items have no such column.
+    """
     if datasets.items is None or "CREATION_TIMESTAMP" not in datasets.items:
         return None
-    times = datasets.items.set_index("ITEM_ID")["CREATION_TIMESTAMP"].reindex(item_ids)
-    return times.fillna(0).to_numpy(dtype=np.int64)
+    created = datasets.items.set_index("ITEM_ID")["CREATION_TIMESTAMP"].reindex(item_ids).fillna(0)
+    seen = datasets.interactions.groupby("ITEM_ID", sort=False)["TIMESTAMP"].min().reindex(item_ids)
+    return np.minimum(created, seen.fillna(np.inf)).to_numpy(dtype=np.int64)
 
 
 def _allowed(requests: Sequence[Request], born: np.ndarray | None, n_items: int, repeats: bool) -> np.ndarray | None:

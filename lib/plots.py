@@ -11,6 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.load import Measurement
+
 BLUE, ORANGE, GREY = "#20639b", "#d9772b", "#8a8f98"
 PALETTE = (BLUE, ORANGE, "#3caea3", "#a23b72", "#6b8e23", "#c9a227", "#7768ae", "#b0413e", "#4f5d75", "#2d936c", GREY)
 STYLE = {
@@ -143,20 +145,12 @@ def slices(ax: Axes, table: pd.DataFrame, metric: str, by: str) -> None:
     ax.legend()
 
 
-def reliability(ax: Axes, table: pd.DataFrame) -> None:
-    """How often items came true against how likely the scores said.  table: columns score, share."""
-    low = max(min(table["score"].min(), table["share"][table["share"] > 0].min()), 1e-6)
-    ax.plot([low, 1], [low, 1], color=GREY, linestyle=":", linewidth=1)
-    ax.plot(table["score"], table["share"], color=BLUE, marker="o", markersize=3)
-    ax.set(title="Reliability of scores", xlabel="score", ylabel="share chosen", xscale="log", yscale="log")
-
-
-def latency(axes: Sequence[Axes], measurements: Mapping[int, "object"]) -> None:
+def latency(axes: Sequence[Axes], measurements: Mapping[int, Measurement]) -> None:
     """Latency and throughput under load.  axes: two.  measurements: clients -> ``lib.load.Measurement``."""
     clients = list(measurements)
     left, right = axes
     for percentile, colour in ((50, BLUE), (99, ORANGE)):
-        values = [np.percentile(measurements[n].latencies, percentile) for n in clients]
+        values = [measurements[n].percentile(percentile) for n in clients]
         left.plot(range(len(clients)), values, marker="o", markersize=4, color=colour, label=f"p{percentile}")
     left.set(title="Latency", xlabel="clients at once", ylabel="milliseconds", ylim=(0, None))
     left.legend()

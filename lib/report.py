@@ -68,7 +68,7 @@ def _title(notebook: nbformat.NotebookNode, stem: str) -> str:
 
 
 def _body(notebook: nbformat.NotebookNode, stem: str) -> str:
-    """The cells of a notebook as HTML: ids are the page's only ones, links to other notebooks lead to their sections."""
+    """The cells of a notebook as HTML; its ids are the page's only ones, its links to notebooks lead to sections."""
     exporter = HTMLExporter(template_name="basic", embed_images=True, exclude_anchor_links=True)
     body, _ = exporter.from_notebook_node(notebook)
     body = re.sub(r'(<div class="cell [^"]*" id=)"', rf'\1"{stem}--', body)

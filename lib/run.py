@@ -191,7 +191,7 @@ def _execute(plan: Plan, stem: str, folder: Path, progress: "_Progress") -> dict
                 progress_bar=False,
                 record_timing=False,
                 coalesce_streams=True,
-                extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks, not the notebook's
+                extra_arguments=["--log-level=CRITICAL"],  # the kernel's own remarks, not the notebook's
                 on_cell_start=progress.cell,
             )
         except PapermillExecutionError as error:
@@ -241,14 +241,15 @@ def _records(folder: Path, plan: Plan, earlier: list[str]) -> dict[str, dict[str
 
     The folder of raw data, unless it is given anew, is the one that was read.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise Refused(
-            f"{_shown(folder)} has no {MANIFEST}, so no run made it, and a run would empty it; move it elsewhere, or "
-            "choose another folder with --runs"
-        )
-    if not earlier:
-        return {}
-    known = json.loads((folder / MANIFEST).read_text())["notebooks"] if folder.is_dir() else {}
+    known = {}
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            known = json.loads((folder / MANIFEST).read_text())["notebooks"]
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            raise Refused(
+                f"{_shown(folder)} has no {MANIFEST} of a run, so no run made it, and a run would empty it; move it "
+                "elsewhere, or choose another folder with --runs"
+            ) from None
     for stem in earlier:
         executed = folder / "notebooks" / f"{stem}.ipynb"
         if stem not in known or not executed.is_file() or _sha256(executed) != known[stem]["sha256"]:

@@ -25,6 +25,7 @@ from lib.data.splits import split_users
 from lib.evaluation import evaluate, solution_metrics
 from lib.recipes.recipe import Model, Progress, Recipe, Value
 
+MEASURED = ("USER_PERSONALIZATION", "PERSONALIZED_RANKING", "RELATED_ITEMS", "POPULAR_ITEMS")  # by the lists they make
 STEPS = 1000  # one scale for a whole training
 PHASES = {"split": (0, 600), "evaluation": (600, 650), "served": (650, STEPS)}  # where each lies on it
 
@@ -47,6 +48,8 @@ def train(
     event_weights, objective: as in ``evaluation.evaluate``.
     Raises ValueError with cause and remedy for data no model can be made of.
     """
+    if recipe.recipe_type not in MEASURED:
+        raise ValueError(f"{recipe.name} is of type {recipe.recipe_type}; only {', '.join(MEASURED)} can be evaluated")
     folder.mkdir(parents=True, exist_ok=True)
     split_model, evaluation = folder / "split_model", folder / "evaluation.parquet"
     if not (folder / "model").exists():

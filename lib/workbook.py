@@ -31,7 +31,7 @@ from lib.load import Measurement
 from lib.ranking import recommend
 from lib.recipes import RECIPES
 from lib.recipes.recipe import Model, Request
-from lib.reproducible import environment
+from lib.reproducible import environment, fix
 from lib.resources import solution_versions
 from lib.resources.account import Account
 from lib.resources.datasets import load as load_datasets
@@ -354,6 +354,46 @@ def training_log(run: str, version_arn: str) -> pd.DataFrame:
     """A version's training, step by step, as far as it was measured: the model of the split."""
     log = training.training_log(version_folder(run, version_arn))
     return log[log["phase"] == "split"]
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """Personalize's metrics of several versions, short names, best first, rounded for reading."""
+    table = pd.DataFrame(metrics).T.sort_values(evaluation.NDCG, ascending=False, kind="stable")
+    return table[list(SHORT_NAMES)].rename(columns=SHORT_NAMES).round(2)
+
+
+def recommending(personalize: BaseClient, versions: Mapping[str, str]) -> list[str]:
+    """Those of the versions whose campaigns answer GetRecommendations for a user."""
+    described = {
+        name: personalize.describe_solution_version(solutionVersionArn=version)["solutionVersion"]["recipeArn"]
+        for name, version in versions.items()
+    }
+    types = {name: RECIPES[recipe.rsplit("/", 1)[1]].recipe_type for name, recipe in described.items()}
+    return [name for name, kind in types.items() if kind in ("USER_PERSONALIZATION", "POPULAR_ITEMS")]
+
+
+def later(run: str, recipes: Sequence[str], share: float) -> dict[str, pd.DataFrame]:
+    """The temporal hold-out's evaluation table of each recipe: fitted on all but the newest share of interactions."""
+    data, seed = datasets(run), noted(run, "seed")
+    at = int(data.interactions["TIMESTAMP"].quantile(1 - share, interpolation="higher"))
+    fix(seed)
+    tested = {}
+    for name in recipes:
+        recipe = RECIPES[name]
+        tested[name] = evaluation.evaluate_later(
+            recipe, data, recipe.values({}), at=at, seed=seed, progress=lambda step: None
+        )
+    return tested
+
+
+def shares_of_oracle(run: str, tested: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
+    """How much of the best possible NDCG@10 each version reaches, with its interval; None on data of unknown truth."""
+    best = oracle(run)
+    if best is None:
+        return None
+    seed = noted(run, "seed")
+    shares = {name: evaluation.share_of_oracle(table, best, seed=seed) for name, table in tested.items()}
+    return pd.DataFrame({name: share._asdict() for name, share in shares.items()}).T
 
 
 def study(run: str, version_arn: str) -> optuna.Study:

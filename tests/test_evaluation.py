@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from small_recipe import RECIPE, circle
 
 from lib import evaluation
 from lib.data.datasets import Catalogue, Datasets, catalogue
 from lib.data.schema import Field, Schema
 from lib.data.splits import Split, split_time, split_users
 from lib.evaluation import ask, choose, compare, evaluate, evaluate_later, evaluate_oracle, user_metrics
+from tests.small_recipe import RECIPE, circle
 
 PARAMETERS = {"stride": 1, "rate": 0.5, "mask": True, "width": 8}
 
@@ -117,8 +117,15 @@ def test_users_who_did_nothing_new_are_left_out_without_repeats():
 
 def test_an_item_that_does_not_exist_yet_is_no_candidate():
     items = pd.DataFrame({"ITEM_ID": ["a", "b", "c", "d"], "CREATION_TIMESTAMP": [35, 30, 0, 0]})
-    table = evaluated(data=replace(DATA, items=items)).set_index("USER_ID")
+    later = DATA.interactions[DATA.interactions["ITEM_ID"] != "a"]
+    table = evaluated(data=Datasets(interactions=later, items=items)).set_index("USER_ID")
     assert [list(shown) for shown in table["RECOMMENDED"]] == [["b", "c"], ["a", "b", "c"]]
+
+
+def test_an_item_somebody_met_before_its_creation_time_exists_from_then_on():
+    items = pd.DataFrame({"ITEM_ID": ["a", "b", "c", "d"], "CREATION_TIMESTAMP": [10**9] * 4})
+    table = evaluated(data=replace(DATA, items=items)).set_index("USER_ID")
+    assert [list(shown) for shown in table["RECOMMENDED"]] == [["a", "b", "c"]] * 2
 
 
 def test_event_weights_make_a_hit_count_by_its_best_event():
@@ -258,8 +265,9 @@ def test_the_oracle_is_asked_the_same_and_its_share_is_told():
     split = split_users(data.interactions, seed=0)
     asked = []
 
-    def oracle(user_ids, now, item_ids):
+    def oracle(user_ids, now, item_ids, previous, devices):
         asked.append((user_ids.tolist(), now.tolist()))
+        assert [len(items) for items in previous] == [11] * len(user_ids) and devices == [None] * len(user_ids)
         truth = split.held_out.groupby("USER_ID")["ITEM_ID"].agg(set)
         return np.array([[item in truth[user] for item in item_ids] for user in user_ids], dtype=float)
 

@@ -17,9 +17,9 @@ limit = None
 
 
 @pytest.fixture
-def declarations(write_notebook):
-    first = write_notebook("01_prepare_data", 'run = "quickstart"\nseed = 1\nfolder = ""')
-    third = write_notebook("03_train", CELL)
+def declarations(tmp_path, write_notebook):
+    first = write_notebook(tmp_path, "01_prepare_data", 'run = "quickstart"\nseed = 1\nfolder = ""')
+    third = write_notebook(tmp_path, "03_train", CELL)
     return {path.stem: params.declared(path) for path in (first, third)}
 
 
@@ -169,13 +169,13 @@ def test_a_notebook_is_found_by_number_beginning_or_name():
 
 
 @pytest.mark.parametrize("line", ["n = 2 * 3", "n: int = 3", "a = b = 3", "import os", "n = (1, 2)", "a, b = 1, 2"])
-def test_a_parameters_cell_holds_plain_literals_only(write_notebook, line):
+def test_a_parameters_cell_holds_plain_literals_only(tmp_path, write_notebook, line):
     with pytest.raises(ValueError, match="parameters cell"):
-        params.declared(write_notebook("03_train", line))
+        params.declared(write_notebook(tmp_path, "03_train", line))
 
 
-def test_a_notebook_has_one_parameters_cell(write_notebook):
-    path = write_notebook("03_train", "seed = 1")
+def test_a_notebook_has_one_parameters_cell(tmp_path, write_notebook):
+    path = write_notebook(tmp_path, "03_train", "seed = 1")
     path.write_text(path.read_text().replace('"parameters"\n', '"other"\n'))
     with pytest.raises(ValueError, match="0 cells are tagged 'parameters'"):
         params.declared(path)

@@ -12,7 +12,7 @@ RECORD = {"seconds": 75.2, "peak_memory_mib": 1234}
 @pytest.fixture
 def folder(tmp_path, write_notebook):
     for stem in ("01_prepare_data", "02_train"):
-        path = write_notebook(stem, "seed = 20", "print(1 < 2)")
+        path = write_notebook(tmp_path, stem, "seed = 20", "print(1 < 2)")
         notebook = nbformat.read(path, as_version=4)
         notebook.cells[2].source += "\n\nGoes on in [the next](02_train.ipynb#Step-1)."
         notebook.cells[3].outputs = [nbformat.v4.new_output("stream", text="True <b>\n")]

@@ -1,10 +1,11 @@
+import io
 import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import nbformat
@@ -36,24 +37,25 @@ subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_
 class House:
     """A repository with two notebooks, and what running it printed."""
 
-    def __init__(self, root: Path, write_notebook, capsys):
-        self.root, self.write_notebook, self.capsys = root, write_notebook, capsys
+    def __init__(self, root: Path, write_notebook):
+        self.root, self.write_notebook = root, write_notebook
         self.folder = root / "runs" / "news"
-        write_notebook("01_prepare_data", 'run = "news"\nseed = 20\nrows = 3\nfolder = ""', PREPARE)
+        write_notebook(root, "01_prepare_data", 'run = "news"\nseed = 20\nrows = 3\nfolder = ""', PREPARE)
         self.train(TRAIN)
         (root / "params").mkdir()
         (root / "params" / "news.yaml").write_text("description: News & views\n")
 
     def train(self, code: str) -> None:
-        self.write_notebook("02_train", 'run = "news"', "1 + 1", code)
+        self.write_notebook(self.root, "02_train", 'run = "news"', "1 + 1", code)
 
     def alone(self, code: str) -> None:
         (self.root / "notebooks" / "01_prepare_data.ipynb").unlink()
         self.train(code)
 
     def run(self, *arguments: str) -> int:
-        code = run.main(["news", "--runs", str(self.root / "runs"), *arguments], root=self.root)
-        self.printed = self.capsys.readouterr()
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            code = run.main(["news", "--runs", str(self.root / "runs"), *arguments], root=self.root)
+        self.out, self.err = out.getvalue(), err.getvalue()
         return code
 
     def manifest(self) -> dict:
@@ -68,44 +70,47 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path, write_notebook, capsys):
-    return House(tmp_path, write_notebook, capsys)
+def house(tmp_path, write_notebook) -> House:
+    return House(tmp_path, write_notebook)
 
 
-def test_a_run_leaves_notebooks_report_and_manifest(house):
-    assert house.run() == 0
-    manifest = house.manifest()
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory, write_notebook) -> House:
+    """A house whose notebooks have been run, for what only looks at it."""
+    house = House(tmp_path_factory.mktemp("house"), write_notebook)
+    assert house.run("-p", "01.rows=4", "--output", str(house.root / "shelf")) == 0
+    house.told = house.out
+    return house
+
+
+def test_a_run_leaves_notebooks_report_and_manifest(complete):
+    manifest = complete.manifest()
     assert manifest["state"] == "complete"
     assert manifest["seeds"] == {"01_prepare_data": 20}
     assert manifest["notebooks"]["01_prepare_data"]["parameters"] == {
         "run": "news",
         "seed": 20,
-        "rows": 3,
+        "rows": 4,
         "folder": "",
     }
-    assert list(manifest["outputs"]) == [
-        "data/interactions.csv",
-        "notebooks/01_prepare_data.ipynb",
-        "notebooks/02_train.ipynb",
-    ]
-    assert "3 rows 2 threads" in (house.folder / "report" / "index.html").read_text()
-    assert "02_train         cell 3/3, Step 2" in house.printed.out
+    made = ["data/interactions.csv", "notebooks/01_prepare_data.ipynb", "notebooks/02_train.ipynb"]
+    assert list(manifest["outputs"]) == made
+    assert "4 rows 2 threads" in (complete.folder / "report" / "index.html").read_text()
+    assert "02_train         cell 3/3, Step 2" in complete.told
 
 
-def test_two_runs_give_the_same_bytes_whatever_number_of_threads_the_caller_asks_for(house, monkeypatch):
-    assert house.run("-p", "01.rows=4") == 0
-    first = house.bytes()
+def test_two_runs_give_the_same_bytes_whatever_number_of_threads_the_caller_asks_for(complete, house, monkeypatch):
+    first = complete.bytes()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert house.run("-p", "01.rows=4") == 0
     assert house.bytes() == first
     assert first["interactions.csv"] == b"USER_ID\n" * 4
 
 
-def test_an_executed_notebook_differs_from_its_source_by_outputs_and_given_values_alone(house):
-    house.run("-p", "01.rows=4")
+def test_an_executed_notebook_differs_from_its_source_by_outputs_and_given_values_alone(complete):
     for stem, given in (("01_prepare_data", ["# Parameters\nrows = 4\n"]), ("02_train", [])):
-        source = nbformat.read(house.root / "notebooks" / f"{stem}.ipynb", as_version=4)
-        executed = nbformat.read(house.folder / "notebooks" / f"{stem}.ipynb", as_version=4)
+        source = nbformat.read(complete.root / "notebooks" / f"{stem}.ipynb", as_version=4)
+        executed = nbformat.read(complete.folder / "notebooks" / f"{stem}.ipynb", as_version=4)
         code = [cell for cell in executed.cells if cell.cell_type == "code"]
         assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
         for cell in code:
@@ -115,32 +120,34 @@ def test_an_executed_notebook_differs_from_its_source_by_outputs_and_given_value
 
 
 def test_going_on_from_a_notebook_starts_from_what_the_one_before_left(house):
-    house.run()
+    (house.root / "raw").mkdir()
+    assert house.run("--data", str(house.root / "raw")) == 0
+    assert house.manifest()["notebooks"]["01_prepare_data"]["parameters"]["folder"] == str(house.root / "raw")
     whole = house.bytes()
     (house.folder / "data" / "stray.csv").touch()
     assert house.run("--from", "02") == 0
     assert house.bytes() == whole
     assert house.versions() == 1
-    assert "01_prepare_data" not in house.printed.out
+    assert "01_prepare_data" not in house.out
 
 
-def test_going_on_is_refused_where_the_earlier_notebooks_do_not_fit(house):
+def test_going_on_is_refused_where_the_earlier_notebooks_were_not_run(house):
     assert house.run("--from", "02") == 2
-    assert "01_prepare_data has not been run in" in house.printed.err
-    house.run()
-    assert house.run("--from", "02", "-p", "01.rows=5") == 2
-    assert "01_prepare_data.rows is 5, but" in house.printed.err
-    assert "was run with 3; start there: make run PROFILE=news FROM=01" in house.printed.err
-    (house.folder / "notebooks" / "01_prepare_data.ipynb").write_text("{}")
-    assert house.run("--from", "02") == 2
-    assert house.manifest()["state"] == "complete"
+    assert "01_prepare_data has not been run in" in house.err
+
+
+def test_going_on_is_refused_where_the_earlier_notebooks_were_run_differently(complete):
+    assert complete.run("--from", "02", "-p", "01.rows=5") == 2
+    assert "01_prepare_data.rows is 5, but" in complete.err
+    assert "was run with 4; start there: make run PROFILE=news FROM=01" in complete.err
+    assert complete.manifest()["state"] == "complete"
 
 
 def test_a_failure_names_notebook_cell_and_cause_and_can_be_mended(house):
     house.train("def divide(n):\n    return 1 / n\n\n\ndivide(0)")
     assert house.run() == 1
     for words in ("02_train failed in cell 3/3, Step 2, In [3]:", "ZeroDivisionError: division by zero", "FROM=02"):
-        assert words in house.printed.err
+        assert words in house.err
     assert house.manifest()["state"] == "failed"
     assert "ZeroDivisionError" in (house.folder / "report" / "index.html").read_text()
     house.train(TRAIN)
@@ -176,14 +183,14 @@ def test_an_interrupt_stops_what_the_run_started(house):
 def test_a_kernel_that_dies_is_a_failure_with_a_place(house):
     house.alone("import os\n\nos._exit(1)")
     assert house.run() == 1
-    assert "02_train failed in cell 3/3, Step 2: Kernel died" in house.printed.err
+    assert "02_train failed in cell 3/3, Step 2: Kernel died" in house.err
 
 
 def test_a_full_disk_is_named_with_its_space(house):
     house.alone("import errno, os\n\nraise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))")
     assert house.run() == 1
-    assert "No space is left in" in house.printed.err
-    assert "MiB free; free some" in house.printed.err
+    assert "No space is left in" in house.err
+    assert "MiB free; free some" in house.err
 
 
 def test_memory_of_processes_that_a_notebook_starts_is_counted(house):
@@ -203,51 +210,45 @@ def test_two_runs_of_a_profile_do_not_mix(house):
     house.folder.parent.mkdir()
     with run._locked(house.folder):
         assert house.run() == 2
-    assert f"process {os.getpid()} is running this profile; wait for it" in house.printed.err
+    assert f"process {os.getpid()} is running this profile; wait for it" in house.err
     assert not house.folder.exists()
 
 
 def test_a_folder_that_no_run_made_is_left_alone(house):
     house.folder.mkdir(parents=True)
     (house.folder / "thesis.txt").touch()
-    assert house.run() == 2
-    assert "has no manifest.json, so no run made it" in house.printed.err
-    assert (house.folder / "thesis.txt").exists()
-
-
-def test_a_service_of_somebody_else_on_the_store_is_not_worked_beneath(house):
-    house.run()
-    command = [sys.executable, "-c", "print(flush=True); input()", "lib.service", "--store", "runs/news/store"]
-    with subprocess.Popen(command, cwd=house.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as service:
-        service.stdout.readline()
+    for manifest in (None, "{}", "[]", "not json"):
+        if manifest is not None:
+            (house.folder / "manifest.json").write_text(manifest)
         assert house.run() == 2
+        assert "has no manifest.json of a run, so no run made it" in house.err
+        assert (house.folder / "thesis.txt").exists()
+
+
+def test_a_service_of_somebody_else_on_the_store_is_not_worked_beneath(complete):
+    command = [sys.executable, "-c", "print(flush=True); input()", "lib.service", "--store", "runs/news/store"]
+    with subprocess.Popen(command, cwd=complete.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as service:
+        service.stdout.readline()
+        assert complete.run() == 2
         service.communicate(b"\n")
-    assert f"is in use by process {service.pid}" in house.printed.err
+    assert f"is in use by process {service.pid}" in complete.err
 
 
 def test_what_is_wrong_is_said_before_anything_runs(house):
     assert house.run("-p", "01.rows=three") == 2
-    assert "01_prepare_data.rows is 'three' (str), but the notebook declares an int" in house.printed.err
+    assert "01_prepare_data.rows is 'three' (str), but the notebook declares an int" in house.err
     assert house.run("--data", str(house.root / "nowhere")) == 2
-    assert f"no such folder of raw data; {house.root} has notebooks, params" in house.printed.err
+    assert f"no such folder of raw data; {house.root} has notebooks, params" in house.err
     assert not house.folder.exists()
 
 
-def test_the_folder_of_raw_data_reaches_the_notebook_and_is_remembered(house):
-    (house.root / "raw").mkdir()
-    assert house.run("--data", str(house.root / "raw")) == 0
-    assert house.run("--from", "02") == 0
-    assert house.manifest()["notebooks"]["01_prepare_data"]["parameters"]["folder"] == str(house.root / "raw")
-
-
-def test_a_further_output_location_receives_notebooks_report_and_manifest(house):
-    assert house.run("--output", str(house.root / "shelf")) == 0
+def test_a_further_output_location_receives_notebooks_report_and_manifest(complete):
     for name in ("notebooks/01_prepare_data.ipynb", "notebooks/02_train.ipynb", "report/index.html", "manifest.json"):
-        assert (house.root / "shelf" / name).read_bytes() == (house.folder / name).read_bytes()
+        assert (complete.root / "shelf" / name).read_bytes() == (complete.folder / name).read_bytes()
 
 
 def test_an_output_location_that_cannot_be_written_is_noticed_before_a_notebook_runs(house):
     (house.root / "shelf").touch()
     assert house.run("--output", str(house.root / "shelf")) == 1
-    assert "shelf: could not write manifest.json: " in house.printed.err
-    assert "cell" not in house.printed.out
+    assert "shelf: could not write manifest.json: " in house.err
+    assert "cell" not in house.out

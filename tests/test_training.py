@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from small_recipe import RECIPE, Killed, circle, killing, lines, saved
 
 from lib import training
 from lib.data.datasets import Datasets
 from lib.evaluation import evaluate, solution_metrics
 from lib.recipes import RECIPES
 from lib.training import STEPS, train, update, written
+from tests.small_recipe import RECIPE, Killed, circle, killing, lines, saved
 
 PARAMETERS = {"stride": 1, "rate": 0.5, "mask": True, "width": 8}
 
@@ -112,6 +112,12 @@ def test_a_recipe_without_updates_refuses_one(tmp_path):
         update(
             RECIPES["aws-popularity-count"], circle(), {}, seed=1, folder=tmp_path / "new", previous=tmp_path / "old"
         )
+
+
+def test_a_recipe_that_lists_no_items_cannot_be_measured_yet(tmp_path):
+    recipe = replace(RECIPE, recipe_type="USER_SEGMENTATION")
+    with pytest.raises(ValueError, match="next is of type USER_SEGMENTATION; only USER_PERSONALIZATION"):
+        train(recipe, circle(), PARAMETERS, seed=1, folder=tmp_path)
 
 
 def test_an_evaluation_does_not_see_the_test_users(tmp_path):

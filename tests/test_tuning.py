@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from small_recipe import RECIPE, Killed, circle, killing
 
 from lib import tuning
 from lib.data.splits import split_users
 from lib.recipes import RECIPES
 from lib.tuning import Range, search_space, tune
+from tests.small_recipe import RECIPE, Killed, circle, killing
 
 FIXED = {"stride": 4, "rate": 0.5, "mask": True, "width": 8}
 STRIDES = {
@@ -78,6 +78,14 @@ def test_the_search_starts_with_what_was_given_and_finds_better(tmp_path):
     assert found.trials["value"].max() > found.trials["value"][0] + 0.2
 
 
+def test_the_best_trial_wins_wherever_it_stands(tmp_path):
+    ranges = {"integerHyperParameterRanges": [{"name": "stride", "minValue": 4, "maxValue": 9}]}
+    found = search(tmp_path, ranges=ranges)
+    best = found.trials["value"].idxmax()
+    assert found.parameters["stride"] == found.trials["stride"][best]
+    assert found.trials["stride"].nunique() > 2 and best < 5
+
+
 def test_a_start_outside_its_range_begins_at_the_nearest_end(tmp_path):
     ranges = {"integerHyperParameterRanges": [{"name": "stride", "minValue": 6, "maxValue": 9}]}
     assert search(tmp_path, max_jobs=1, ranges=ranges).trials["stride"].tolist() == [6]
@@ -89,6 +97,7 @@ def test_the_same_seed_gives_the_same_trials(tmp_path):
         for name, seed in (("first", 1), ("again", 1), ("other", 2))
     )
     pd.testing.assert_frame_equal(first, again)
+    assert first["rate"].nunique() == 12
     assert first["stride"].tolist() != other["stride"].tolist()
     assert len({(tmp_path / name / "trials.parquet").read_bytes() for name in ("first", "again")}) == 1
 

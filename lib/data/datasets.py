@@ -120,7 +120,7 @@ def combine(older: pd.DataFrame, newer: pd.DataFrame | None, key: str | None) ->
 def select_events(
     interactions: pd.DataFrame,
     event_type: str | None = None,
-    event_value_threshold: float | None = None,
+    event_value_threshold: float | str | None = None,
     events_config: Mapping[str, object] | None = None,
 ) -> pd.DataFrame:
     """The interactions a solution trains on: one event type, values from a threshold on, or as ``eventsConfig`` says.
@@ -232,13 +232,13 @@ def _of_type(interactions: pd.DataFrame, event_type: str) -> np.ndarray:
     return _event_types(interactions) == event_type.lower()
 
 
-def _reaches(interactions: pd.DataFrame, threshold: float | None) -> np.ndarray:
+def _reaches(interactions: pd.DataFrame, threshold: float | str | None) -> np.ndarray:
     """(N,) bool: EVENT_VALUE is there and at least the threshold."""
     if threshold is None:
         return np.ones(len(interactions), bool)
     if "EVENT_VALUE" not in interactions:
         raise ValueError(f"Event values from {threshold} on are asked for, but Interactions have no column EVENT_VALUE")
-    return interactions["EVENT_VALUE"].to_numpy(dtype=float) >= threshold
+    return interactions["EVENT_VALUE"].to_numpy(dtype=float) >= float(threshold)
 
 
 def _event_types(interactions: pd.DataFrame) -> np.ndarray:

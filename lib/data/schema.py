@@ -466,9 +466,9 @@ def _avro_type(column: pd.Series) -> str:
 
 
 def _is_categorical(column: pd.Series) -> bool:
-    values = column.dropna().str.split("|").explode()
-    n_categories = values.nunique()
-    return 0 < n_categories <= MAX_CATEGORIES and 2 * n_categories <= len(values)
+    values = column.dropna()
+    n_categories = pd.Series(values.unique(), dtype="str").str.split("|").explode().nunique()
+    return 0 < n_categories <= MAX_CATEGORIES and 2 * n_categories <= len(values) + values.str.count(r"\|").sum()
 
 
 def _longest_text(table: pd.DataFrame) -> str | None:
@@ -494,6 +494,27 @@ def avro(schema: Schema) -> str:
         fields.append(entry | {mark: True for mark, marked in marks.items() if marked})
     record = {"type": "record", "name": schema.name, "namespace": NAMESPACE, "fields": fields, "version": "1.0"}
     return json.dumps(record, indent=2)
+
+
+def describe(schema: Schema) -> pd.DataFrame:
+    """A schema for reading, index its columns: type, whether it may be empty, and what it is used for."""
+    reserved = RESERVED.get(schema.name, {})
+    rows = [
+        {
+            "column": field.name,
+            "type": field.type,
+            "may be empty": "yes" if field.nullable else "",
+            "meaning": "textual"
+            if field.textual
+            else "categorical"
+            if field.categorical
+            else "reserved"
+            if field.name in reserved
+            else "",
+        }
+        for field in schema.fields
+    ]
+    return pd.DataFrame(rows).set_index("column")
 
 
 def _folded(name: str) -> str:

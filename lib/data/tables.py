@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +27,6 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lib.data.datasets import Datasets, combine
 from lib.data.schema import INTEGERS, KEYS, REALS, Field, Schema, cut
 
 BLOCK_BYTES = 8 << 20
@@ -89,22 +89,37 @@ class _Source:
         raw.seek(0)
         return _Unescaped(gzip.GzipFile(fileobj=raw) if compressed else raw, raw if raw is not self.file else None)
 
-    def records(self) -> Iterator[tuple[int, list[str]]]:
-        """Every record with the line in which it begins; slow, for headers and for finding the row of an error."""
+    def records(self, *ending: str) -> Iterator[tuple[int, list[str]]]:
+        """Every record with the line in which it begins; slow, for headers and for finding the row of an error.
+
+        ending: lines to read after the file's own.
+        """
+        csv.field_size_limit(BLOCK_BYTES)
         with io.TextIOWrapper(self.open(), encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-            reader = csv.reader(text, escapechar="\\")
+            reader = csv.reader(chain(text, ending), escapechar="\\")
             line = 1
             for record in reader:
                 if record:
                     yield line, record
                 line = reader.line_num + 1
 
+    def check_quotes(self) -> None:
+        """That the last quote is closed: else it swallows all records after it.  Raises DataError."""
+        *_, (row, last) = self.records("\n", "end")
+        if last != ["end"]:
+            remedy = 'Close it, or write \\" for a quote that belongs to the text'
+            raise DataError("A quote is opened and never closed", file=self.name, row=row, remedy=remedy)
+
 
 class _Unescaped(io.BufferedIOBase):
-    """A stream in which a backslash that escapes nothing is doubled, as readers of CSV would drop it."""
+    """A stream in which a backslash that escapes nothing is doubled, as readers of CSV would drop it.
+
+    quotes: how many were read that are not escaped.
+    """
 
     def __init__(self, file: BinaryIO, owned: BinaryIO | None):
         self._file, self._owned, self._ready, self._pending = file, owned, b"", b""
+        self.quotes = 0
 
     def close(self) -> None:
         if self._owned is not None:
@@ -127,6 +142,7 @@ class _Unescaped(io.BufferedIOBase):
                     data, self._pending = whole, data[len(whole) :]
                 data = re.sub(rb'\\(["\\])?', lambda found: found[0] if found[1] else rb"\\", data)
             self._ready = data
+            self.quotes += data.count(b'"') - data.count(b'\\"')
         taken, self._ready = self._ready[:size], self._ready[size:]
         return taken
 
@@ -171,6 +187,8 @@ class _Import:
                 seen += len(batch)
                 self.rows += len(batch)
                 yield pa.table(columns, names=list(self.schema.columns))
+            if stream.quotes % 2:
+                source.check_quotes()
 
     def _checked(self, texts: pa.Array, column: Field, source: _Source, before: int) -> pa.Array:
         """A column's values in its type.  before: how many records of the file came earlier."""
@@ -261,7 +279,7 @@ def import_csv(
         repeated = _repeated(hashes, keep_last=schema.name in KEYS)
         if repeated.any():
             _drop(target, repeated, account)
-        _into_place(aside, destination)
+        into_place(aside, destination)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -281,26 +299,6 @@ def read(folders: Sequence[Path], columns: Sequence[str] | None = None) -> pd.Da
     """
     files = [file for folder in folders for file in sorted(folder.glob("*.parquet"))]
     return _frame(pa.concat_tables([pq.read_table(file, columns=columns) for file in files], promote_options="default"))
-
-
-def load(
-    folders: Mapping[str, Sequence[Path]], schemas: Mapping[str, Schema], puts: Mapping[str, pd.DataFrame] | None = None
-) -> Datasets:
-    """The datasets of a group, out of what was imported and put.
-
-    Keys: dataset types as in ARNs.  folders: imports, oldest first.  puts: records that came through Put* operations.
-    Schemas without any data give empty tables.
-    """
-    tables = {}
-    for kind, schema in schemas.items():
-        bulk = [read([folder]) for folder in folders.get(kind, ())]
-        table = _frame(_empty(schema))
-        for newer in [*bulk, *([puts[kind]] if puts and kind in puts else [])]:
-            table = combine(table, newer, KEYS.get(schema.name))
-        tables[kind] = table
-    return Datasets(
-        interactions=tables["INTERACTIONS"], items=tables.get("ITEMS"), users=tables.get("USERS"), schemas=schemas
-    )
 
 
 def read_csv(path: Path, schema: Schema) -> pd.DataFrame:
@@ -396,7 +394,7 @@ def _write(target: Path, schema: Schema, account: _Import, sources: Sequence[_So
                 for batch in account.batches(source):
                     hashes.append(_hash(batch.select(identity)))
                     writer.write_table(batch)
-            except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+            except (pa.ArrowInvalid, csv.Error, OSError, EOFError, zlib.error) as error:
                 raise _explained(source, schema, error) from None
     return np.concatenate(hashes, axis=1)
 
@@ -487,8 +485,10 @@ def _booleans(texts: pa.Array) -> pa.Array:
 
 
 def _hash(table: pa.Table) -> np.ndarray:
-    """(2, N) uint64: two hashes a row.  Rows that agree in both are taken as equal: 10 million rows all different are
-    mistaken with a chance of 1e-25."""
+    """(2, N) uint64: two hashes a row; rows that agree in both are taken as equal.
+
+    By chance two of ten million different rows do so once in 10^24 imports.
+    """
     hashes = np.zeros((2, len(table)), np.uint64)
     factors = np.array([[0x9E3779B97F4A7C15], [0xC2B2AE3D27D4EB4F]], np.uint64)
     for column in table.columns:
@@ -527,7 +527,8 @@ def _drop(target: Path, repeated: np.ndarray, account: _Import) -> None:
     whole.unlink()
 
 
-def _into_place(aside: Path, destination: Path) -> None:
+def into_place(aside: Path, destination: Path) -> None:
+    """Put a folder that was written aside where it is read, and its files on disk before that."""
     for file in aside.iterdir():
         with file.open("rb") as written:
             os.fsync(written.fileno())

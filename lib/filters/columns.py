@@ -14,7 +14,8 @@ Attribute = frozenset[str] | float
 """One value as conditions see it: its words (none: null), or a number (NaN: null)."""
 
 NUMERIC = ("int", "long", "float", "double")
-KEPT_BYTES = 64 * 2**20
+KEPT_BYTES = 64 * 2**20  # of results of tests
+REPLACED = 1000  # rows kept beside the columns; each costs every new test about a microsecond
 
 
 def attribute(field: Field, value: object) -> Attribute:
@@ -104,7 +105,21 @@ class Columns:
     def put(self, rows: Mapping[int, Mapping[str, object]]) -> "Columns":
         """The same with whole rows (column -> value) replaced, or added where the number is new."""
         replaced = {**self.replaced, **{r: {k.upper(): v for k, v in row.items()} for r, row in rows.items()}}
-        return Columns(max(self.n_rows, max(rows, default=-1) + 1), self.columns, replaced)
+        put = Columns(max(self.n_rows, max(rows, default=-1) + 1), self.columns, replaced)
+        return put if len(replaced) <= REPLACED else put._folded()
+
+    def _folded(self) -> "Columns":
+        """The same with nothing kept beside the columns; they are copied and will be indexed anew."""
+        columns = {}
+        for name, column in self.columns.items():
+            null = math.nan if column.field.type in NUMERIC else None
+            values = np.full(self.n_rows, null, dtype=column.values.dtype)
+            values[: len(column.values)] = column.values
+            for row, cells in self.replaced.items():
+                value = cells.get(name)
+                values[row] = null if value is None else value
+            columns[name] = Column(column.field, values)
+        return Columns(self.n_rows, columns)
 
     def value(self, name: str, row: int) -> object:
         """The raw value, None for null."""

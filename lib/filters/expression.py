@@ -413,10 +413,7 @@ class _Reader:
             return tuple(_unescaped(token[1:-1]) if token.type == "STRING" else str(token) for token in tokens)
         name = _placeholder(placeholders[0])
         if operator == "NOT IN":
-            raise FilterError(
-                f"Could not create filter. Invalid input symbol: ${name}. "
-                "Placeholders are not allowed with NOT_IN operator."
-            )
+            raise FilterError(f"Invalid input symbol: ${name}. Placeholders are not allowed with NOT_IN operator.")
         if len(tokens) > 1:
             _refuse(
                 self.text, tokens[1].start_pos, f"expected ) after the placeholder ${name}: it stands for a whole list"

@@ -10,12 +10,13 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, bindparam, select, union_all
 
 from lib import filters
 from lib.campaigns import Campaign as Loaded
@@ -25,11 +26,11 @@ from lib.resources import datasets, recipes, records
 from lib.resources.account import Account
 from lib.resources.campaigns import Campaign
 from lib.resources.datasets import Dataset
-from lib.resources.errors import ApiError, InvalidInputException
+from lib.resources.errors import InvalidInputException, ResourceNotFoundException
 from lib.resources.filters import Filter
 from lib.resources.lifecycle import MOVING, Status
 from lib.resources.solution_versions import SolutionVersion, version_folder
-from lib.store import events
+from lib.store import events, tables
 from lib.store.changes import Changes
 
 NUM_RESULTS, MAX_RESULTS = 25, 500
@@ -42,21 +43,24 @@ GIVES_METADATA = ("aws-user-personalization-v2", "aws-personalized-ranking-v2", 
 OPERATION_OF = {"PERSONALIZED_RANKING": "GetPersonalizedRanking", "PERSONALIZED_ACTIONS": "GetActionRecommendations"}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Deployment:
     """A campaign as this process knows it.
 
-    stamp: of the store when it was last looked at.  loaded_from: the version and data that ``loaded`` was made of.
-    live: how far the puts of each dataset had come.  read: the last put item and user that ``loaded`` knows.
+    documents: what it was read from.  made_of: the version and data that ``loaded`` holds.  stamp: of the store when it
+    was last looked at, None to look again in any case.  live: how far the puts of the datasets ``live_in`` had come.
+    read: the last put item and user that ``loaded`` knows.  now: epoch seconds of the latest interaction.
     """
 
     campaign: Campaign
     recipe: Recipe
     datasets: Mapping[str, Dataset]
-    loaded_from: tuple
+    documents: Sequence[bytes]
+    made_of: tuple
     loaded: Loaded
     stamp: int | None
     live: Mapping[str, events.Live]
+    live_in: Sequence[str]
     read: dict[str, int]
     now: int
     visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
@@ -68,7 +72,7 @@ class _Deployment:
 
 
 class _Process:
-    """The campaigns of one store that this process has loaded."""
+    """The campaigns of one open store that this process has loaded."""
 
     def __init__(self, account: Account):
         self.changes = Changes(account.store)
@@ -76,7 +80,12 @@ class _Process:
         self.loading = threading.Lock()
 
 
-_PROCESSES: dict[str, _Process] = {}
+_TABLE = tables.resources.c
+_DOCUMENTS = union_all(
+    select(_TABLE.document).where(_TABLE.arn == bindparam("arn")),
+    select(_TABLE.document).where(_TABLE.kind == Dataset.KIND, _TABLE.parent == bindparam("group")),
+)
+_PROCESSES: WeakKeyDictionary[Engine, _Process] = WeakKeyDictionary()
 _OPENING = threading.Lock()
 _COUNT = itertools.count()
 
@@ -205,11 +214,11 @@ def _length(num_results: int | None, metadata_columns: Mapping[str, Sequence[str
 
 
 def _process(account: Account) -> _Process:
-    location = str(account.store.location)
     with _OPENING:
-        if location not in _PROCESSES:
-            _PROCESSES[location] = _Process(account)
-        return _PROCESSES[location]
+        process = _PROCESSES.get(account.store.engine)
+        if process is None:
+            process = _PROCESSES[account.store.engine] = _Process(account)
+        return process
 
 
 def _deployment(account: Account, arn: str) -> _Deployment:
@@ -229,9 +238,21 @@ def _deployment(account: Account, arn: str) -> _Deployment:
 
 def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int) -> _Deployment:
     """What has changed is read again; what has not is taken over."""
+    if known is None or known.stamp is None or known.documents != _documents(tx, known.campaign):
+        return _read(tx, account, arn, known, stamp)
+    live = events.state(tx, known.live_in)
+    if live == known.live:
+        return replace(known, stamp=stamp, filters={})
+    _read_puts(tx, known, live)
+    now = _latest(known.loaded, live)
+    return replace(known, stamp=stamp, live=live, now=now, visitors=OrderedDict(), filters={})
+
+
+def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
+    """The campaign as its documents tell; the model and data that a process already has are not loaded again."""
     try:
         campaign = records.get(tx, account, Campaign, arn)
-    except ApiError:
+    except ResourceNotFoundException:
         campaign = None
     if campaign is None or campaign.status is not Status.ACTIVE:
         raise InvalidInputException(f"Campaign with arn {arn} does not exist or is not active yet.")
@@ -239,20 +260,39 @@ def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | 
     if campaign.rests is not None or (update is not None and update.status in MOVING):
         stamp = None  # it changes as time goes by, without anybody touching the store
     found = datasets.of_group(tx, account, campaign.dataset_group_arn)
-    made_of = (campaign.solution_version_arn, *((d.dataset_arn, d.schema_arn, d.parts) for d in found.values()))
-    live = events.state(tx, [d.dataset_arn for d in found.values()])
-    if known is None or known.loaded_from != made_of:
-        recipe, loaded, read = _load(tx, account, campaign, found)
-        visitors: OrderedDict[str | None, Visitor] = OrderedDict()
-    else:
-        recipe, loaded, read = known.recipe, known.loaded, known.read
-        visitors = known.visitors if live == known.live else OrderedDict()
-        _read_puts(tx, found, loaded, read, known.live, live)
-    interactions = live.get(found["INTERACTIONS"].dataset_arn)
-    newest = 0 if interactions is None or interactions.newest is None else int(interactions.newest)
-    return _Deployment(
-        campaign, recipe, found, made_of, loaded, stamp, live, read, max(loaded.latest, newest), visitors
+    made_of = (
+        campaign.solution_version_arn,
+        *((d.dataset_arn, d.creation_date_time, d.schema_arn, d.parts) for d in found.values()),
     )
+    live = events.state(tx, [d.dataset_arn for d in found.values()])
+    if known is not None and known.made_of == made_of:
+        _read_puts(tx, known, live)
+        recipe, loaded, read = known.recipe, known.loaded, known.read
+    else:
+        recipe, loaded, read = _load(tx, account, campaign, found)
+    return _Deployment(
+        campaign=campaign,
+        recipe=recipe,
+        datasets=found,
+        documents=_documents(tx, campaign),
+        made_of=made_of,
+        loaded=loaded,
+        stamp=stamp,
+        live=live,
+        live_in=[d.dataset_arn for d in found.values()],
+        read=read,
+        now=_latest(loaded, live),
+    )
+
+
+def _documents(tx: Connection, campaign: Campaign) -> list[bytes]:
+    """What the store says about a campaign and the datasets of its group, unread."""
+    return tx.execute(_DOCUMENTS, {"arn": campaign.campaign_arn, "group": campaign.dataset_group_arn}).scalars().all()
+
+
+def _latest(loaded: Loaded, live: Mapping[str, events.Live]) -> int:
+    """Epoch seconds of the latest interaction that is known."""
+    return max([loaded.latest, *(int(one.newest) for one in live.values() if one.newest is not None)])
 
 
 def _load(
@@ -267,19 +307,12 @@ def _load(
     return recipe, Loaded.load(recipe, folder, data), read
 
 
-def _read_puts(
-    tx: Connection,
-    found: Mapping[str, Dataset],
-    loaded: Loaded,
-    read: dict[str, int],
-    before: Mapping[str, events.Live],
-    after: Mapping[str, events.Live],
-) -> None:
+def _read_puts(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]) -> None:
     """Let a loaded campaign know the items and users that were put since."""
-    for kind, put in (("ITEMS", loaded.put_items), ("USERS", loaded.put_users)):
-        arn = found[kind].dataset_arn if kind in found else None
-        if after.get(arn) != before.get(arn):
-            rows, read[kind] = events.records(tx, arn, read[kind])
+    for kind, put in (("ITEMS", known.loaded.put_items), ("USERS", known.loaded.put_users)):
+        arn = known.datasets[kind].dataset_arn if kind in known.datasets else None
+        if live.get(arn) != known.live.get(arn):
+            rows, known.read[kind] = events.records(tx, arn, known.read[kind])
             put(rows)
 
 

@@ -17,6 +17,8 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
+    bindparam,
+    case,
     delete,
     func,
     select,
@@ -82,6 +84,41 @@ live_records = Table(
 )
 
 
+# Statements on the way of every request are made once: making one costs more than running it.
+_SEEN = select(live_events.c.event_id).where(
+    live_events.c.dataset_arn == bindparam("dataset_arn"), live_events.c.event_id.in_(bindparam("ids", expanding=True))
+)
+_USERS = select(live_sessions.c.session_id, live_sessions.c.user_id).where(
+    live_sessions.c.dataset_arn == bindparam("dataset_arn"),
+    live_sessions.c.session_id.in_(bindparam("sessions", expanding=True)),
+)
+# Two indexed searches: one with OR would be free to walk the whole dataset.
+_NEWEST = [
+    select(*(live_events.c[name] for name in ("sequence", "session_id", "user_id", "event_type", "sent_at", "item_id")))
+    .where(
+        live_events.c.dataset_arn == bindparam("dataset_arn"),
+        owner == bindparam("owner"),
+        live_events.c.repeated.is_(False),
+    )
+    .order_by(live_events.c.sequence.desc())
+    .limit(bindparam("most"))
+    for owner in (live_events.c.user_id, live_events.c.session_id)
+]
+_STATE = select(live.c.dataset_arn, live.c.changes, live.c.newest).where(
+    live.c.dataset_arn.in_(bindparam("dataset_arns", expanding=True))
+)
+_MOVE = (
+    update(live)
+    .where(live.c.dataset_arn == bindparam("dataset"))
+    .values(
+        changes=live.c.changes + 1,
+        newest=case(
+            (live.c.newest > bindparam("at"), live.c.newest), else_=func.coalesce(bindparam("at"), live.c.newest)
+        ),
+    )
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveEvent:
     """One event.  item_id: an item, or an action.  row: the dataset's columns, but for the user's.  Epoch seconds."""
@@ -100,7 +137,10 @@ class LiveEvent:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """How far a dataset's puts have come.  newest: epoch seconds of the newest event, None before the first."""
+    """How far a dataset's puts have come.
+
+    newest: epoch seconds of the newest event, or of its arrival if that was earlier; None before the first event.
+    """
 
     changes: int
     newest: float | None
@@ -112,14 +152,7 @@ def append(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent], receiv
     An anonymous event belongs to its session; the first user that the session meets gets all its anonymous events.
     """
     ids = [event.event_id for event in events if event.event_id is not None]
-    table = live_events.c
-    seen = set()
-    if ids:
-        seen = set(
-            tx.execute(
-                select(table.event_id).where(table.dataset_arn == dataset_arn, table.event_id.in_(ids))
-            ).scalars()
-        )
+    seen = set(tx.execute(_SEEN, {"dataset_arn": dataset_arn, "ids": ids}).scalars()) if ids else set()
     users = _meet(tx, dataset_arn, events)
     rows = []
     for event in events:
@@ -143,22 +176,16 @@ def append(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent], receiv
         if event.event_id is not None:
             seen.add(event.event_id)
     tx.execute(live_events.insert(), rows)
-    _moved(tx, dataset_arn, max(event.sent_at for event in events))
+    # A clock of a client that runs ahead must not make the whole catalogue look old.
+    _moved(tx, dataset_arn, min(received_at, max(event.sent_at for event in events)))
 
 
 def newest(tx: Connection, dataset_arn: str, user_id: str, limit: int = NEWEST) -> list[LiveEvent]:
     """The newest events of a user, or of the session of that name, oldest first; rows and impressions are left out."""
-    table = live_events.c
-    # Two indexed searches: one with OR would be free to walk the whole dataset.
     found: dict[int, LiveEvent] = {}
-    for owner in (table.user_id, table.session_id):
-        query = (
-            select(table.sequence, table.session_id, table.user_id, table.event_type, table.sent_at, table.item_id)
-            .where(table.dataset_arn == dataset_arn, owner == user_id, table.repeated.is_(False))
-            .order_by(table.sequence.desc())
-            .limit(limit)
-        )
-        for sequence, session_id, user, event_type, sent_at, item_id in tx.execute(query):
+    for query in _NEWEST:
+        rows = tx.execute(query, {"dataset_arn": dataset_arn, "owner": user_id, "most": limit})
+        for sequence, session_id, user, event_type, sent_at, item_id in rows:
             found[sequence] = LiveEvent(
                 session_id=session_id, user_id=user, event_type=event_type, sent_at=sent_at, item_id=item_id
             )
@@ -216,8 +243,8 @@ def last(tx: Connection, dataset_arn: str) -> int:
 
 def state(tx: Connection, dataset_arns: Iterable[str]) -> dict[str, Live]:
     """How far the puts of datasets have come; datasets without any are left out."""
-    query = select(live.c.dataset_arn, live.c.changes, live.c.newest).where(live.c.dataset_arn.in_(list(dataset_arns)))
-    return {dataset_arn: Live(changes, at) for dataset_arn, changes, at in tx.execute(query)}
+    rows = tx.execute(_STATE, {"dataset_arns": list(dataset_arns)})
+    return {dataset_arn: Live(changes, at) for dataset_arn, changes, at in rows}
 
 
 def forget(tx: Connection, dataset_arn: str) -> None:
@@ -263,12 +290,9 @@ def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
 
 def _meet(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent]) -> dict[str, str]:
     """Session -> user for the sessions of these events, as known after them."""
-    table = live_sessions.c
-    sessions = {event.session_id for event in events}
-    query = select(table.session_id, table.user_id).where(
-        table.dataset_arn == dataset_arn, table.session_id.in_(list(sessions))
-    )
-    known = {row.session_id: row.user_id for row in tx.execute(query)}
+    sessions = list({event.session_id for event in events})
+    rows = tx.execute(_USERS, {"dataset_arn": dataset_arn, "sessions": sessions})
+    known = {row.session_id: row.user_id for row in rows}
     for event in events:
         if event.user_id is not None and event.session_id not in known:
             known[event.session_id] = event.user_id
@@ -291,13 +315,5 @@ def _meet(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent]) -> dict
 
 
 def _moved(tx: Connection, dataset_arn: str, newest: float | None) -> None:
-    row = tx.execute(select(live.c.changes, live.c.newest).where(live.c.dataset_arn == dataset_arn)).first()
-    if row is None:
+    if not tx.execute(_MOVE, {"dataset": dataset_arn, "at": newest}).rowcount:
         tx.execute(live.insert().values(dataset_arn=dataset_arn, changes=1, newest=newest))
-        return
-    times = [at for at in (row.newest, newest) if at is not None]
-    tx.execute(
-        update(live)
-        .where(live.c.dataset_arn == dataset_arn)
-        .values(changes=row.changes + 1, newest=max(times, default=None))
-    )

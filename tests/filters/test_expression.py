@@ -337,6 +337,16 @@ def test_put_rows_replace_and_add_without_touching_the_rest(columns):
     assert passed(before) == passed(parse(VALID[6]).allowed(columns)) == "ab"
 
 
+def test_thousands_of_put_rows_are_answered_like_few(columns):
+    for n in range(5, 3000, 100):
+        columns = columns.put({row: {"GENRES": "Jazz", "PRICE": float(row)} for row in range(n, n + 100)})
+    assert len(columns.replaced) <= 1000
+    assert parse(VALID[6]).allowed(columns)[5:].all()
+    assert parse("INCLUDE ItemID WHERE Items.PRICE < 7").allowed(columns).sum() == 4
+    assert columns.value("PRICE", 2999) == 2999.0 and columns.value("BRAND", 2999) is None
+    assert columns.text("STOCK", 0) == "1" and columns.text("STOCK", 2999) is None
+
+
 def test_five_conditions_over_fifty_thousand_items_take_well_under_a_millisecond():
     draw = np.random.default_rng(5)
     n = 50_000

@@ -9,17 +9,8 @@ import pytest
 from lib.recipes import RECIPES
 from lib.recipes.popularity import Popularity
 from lib.resources.errors import InvalidInputException, ResourceNotFoundException
+from tests.resources.workflow import ITEMS as ITEMS_AVRO
 
-ITEMS_SCHEMA = {
-    "type": "record",
-    "name": "Items",
-    "namespace": "com.amazonaws.personalize.schema",
-    "fields": [
-        {"name": "ITEM_ID", "type": "string"},
-        {"name": "GENRE", "type": ["null", "string"], "categorical": True},
-    ],
-    "version": "1.0",
-}
 GENRES = ["Jazz", "Jazz|Folk", "Pop"]
 ITEMS = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(45)], "GENRE": [GENRES[n % 3] for n in range(45)]})
 
@@ -77,7 +68,7 @@ class Deployed:
     def __init__(self, personalize):
         self.personalize = personalize
         self.group = personalize.filled()
-        self.items = personalize.dataset(self.group, ITEMS_SCHEMA)
+        self.items = personalize.dataset(self.group, ITEMS_AVRO)
         assert personalize.load(self.items, ITEMS, "items").status == "ACTIVE"
         self.tracking_id = personalize.create_event_tracker(name="t", dataset_group_arn=self.group)["trackingId"]
         personalize.clock.wait()
@@ -101,7 +92,7 @@ class Deployed:
         return self.personalize.get_recommendations(campaign_arn=campaign_arn, **members)["itemList"]
 
     def click(self, *items, session="s", user=None, event_type="click"):
-        at = self.personalize.clock()
+        at = self.personalize.account.now()
         self.personalize.put_events(
             tracking_id=self.tracking_id,
             session_id=session,

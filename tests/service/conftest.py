@@ -1,10 +1,10 @@
 """What the tests of the service share: an account, an application on a port, and clients through both doors."""
 
 import pytest
-from doors import OPERATIONS, REGION, allow, listening, remote
 
 from lib.service import client, http
 from lib.service.dispatch import Dispatcher
+from tests.service.doors import OPERATIONS, REGION, allow, listening, remote
 
 
 @pytest.fixture

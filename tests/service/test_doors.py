@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
-from doors import CAMPAIGN, CREATED, OPERATIONS, REGION, remote
 
 from lib.service import client
 from lib.service.dispatch import Dispatcher
+from tests.service.doors import CAMPAIGN, CREATED, OPERATIONS, REGION, remote
 
 
 def test_what_is_created_is_described_with_its_milliseconds_and_without_what_it_lacks(door):

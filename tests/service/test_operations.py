@@ -2,11 +2,11 @@
 
 import pytest
 from botocore.exceptions import ClientError
-from doors import listening, remote
 
 from lib import jobs, resources
 from lib.service import client, http
 from lib.service.dispatch import Dispatcher
+from tests.service.doors import listening, remote
 
 
 @pytest.fixture(params=["in process", "over HTTP"])

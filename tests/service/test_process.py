@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from doors import remote
 
 from lib.service.__main__ import main
+from tests.service.doors import remote
 
 ROOT = Path(__file__).resolve().parents[2]
 

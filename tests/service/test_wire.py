@@ -6,13 +6,13 @@ import threading
 
 import orjson
 import pytest
-from doors import CAMPAIGN, OPERATIONS, allow, listening
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.resources.errors import ApiError
 from lib.service import http, model, wire
 from lib.service.dispatch import Dispatcher
+from tests.service.doors import CAMPAIGN, OPERATIONS, allow, listening
 
 TARGET = "AmazonPersonalize."
 

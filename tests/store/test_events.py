@@ -40,7 +40,7 @@ def click(item, at, *, user=None, session="s", event_id=None, **columns):
 
 def append(store, *sent, arn=CLICKS):
     with store.transaction() as tx:
-        events.append(tx, arn, sent, received_at=0)
+        events.append(tx, arn, sent, received_at=1000)
 
 
 def items_of(store, user, limit=events.NEWEST, arn=CLICKS):
@@ -134,6 +134,12 @@ def test_the_state_moves_with_every_put_and_knows_the_newest_event(store):
         events.put(tx, ITEMS, {"a": {}}, received_at=0)
         state = events.state(tx, [CLICKS, ITEMS, OTHER])
     assert state == {CLICKS: events.Live(2, 7), ITEMS: events.Live(1, None)}
+
+
+def test_an_event_from_the_future_counts_as_of_its_arrival(store):
+    append(store, click("a", 5000, user="u"))
+    with store.read() as tx:
+        assert events.state(tx, [CLICKS]) == {CLICKS: events.Live(1, 1000)}
 
 
 def test_nothing_is_left_of_a_forgotten_dataset(store):
