@@ -19,11 +19,11 @@ import optuna
 import pandas as pd
 import psutil
 from botocore.client import BaseClient
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib import evaluation, jobs, training, tuning
+from lib.data import preparation, tables
 from lib.data import schema as schemas
-from lib.data import tables
 from lib.data.datasets import Datasets, histories
 from lib.data.simulator import Truth
 from lib.data.splits import split_users
@@ -242,6 +242,16 @@ def upload_table(run: str, table: pd.DataFrame, name: str, bucket: str, endpoint
     path.parent.mkdir(parents=True, exist_ok=True)
     tables.write_csv(table, path)
     return upload(run, path, bucket, endpoint)
+
+
+def imported(run: str, kinds: Iterable[str]) -> pd.DataFrame:
+    """What the imports left in each dataset: rows, and how much of each column is filled."""
+    found = {kind: table for kind, table in preparation.named(datasets(run)) if kind in set(kinds)}
+    rows = {
+        kind: {"rows": len(table), "columns": table.shape[1], "filled": f"{table.notna().to_numpy().mean():.2f}"}
+        for kind, table in found.items()
+    }
+    return pd.DataFrame(rows).T
 
 
 def newest_time(run: str) -> int:
