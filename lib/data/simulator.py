@@ -512,7 +512,7 @@ def _draw(rng: np.random.Generator, items: np.ndarray, place: np.ndarray) -> np.
 def _react(
     rng: np.random.Generator, liking: np.ndarray, now: np.ndarray, shown: np.ndarray, clicked: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """The events of clicks (B, K): rows, times, items, kinds, dwell seconds (-1 but for clicks), and (B,) seconds spent.
+    """The events of clicks (B, K): row, time, item, kind, dwell seconds (-1 but for clicks); and (B,) seconds spent.
 
     Articles are read one after the other, as they stand in the list; likes and shares follow the reading.
     """
