@@ -52,8 +52,8 @@ EVENTS_A_SESSION = 2.25  # measured; turns a number of events into one of visits
 ACTIVITY = 0.8  # spread of how often readers come, as that of its logarithm
 LATE_LOGIN = 0.02  # mean share of a reader's sessions that begin before login
 
-# read, popularity gets a third of the truth's nDCG@10, items read together two thirds, topic and time nine tenths.
-# read, popularity reaches a third of the truth's nDCG@10, items read together two thirds, topics and time nine tenths.
+# What draws a reader to an article, in logits.  These decide how much there is to learn.  Where lists leave out what
+# was read, popularity gets a third of the truth's nDCG@10, items read together two thirds, topic and time nine tenths.
 CLICKED = 0.075  # mean chance of a click on an article in a list, of readers in no mood
 TASTE = 1.8  # spread over topics of the tastes of a kind of readers
 KINDS_OF_READERS = 8
