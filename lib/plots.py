@@ -65,14 +65,6 @@ def activity(ax: Axes, per_day: pd.Series) -> None:
     ax.xaxis.set_major_formatter(plt.matplotlib.dates.ConciseDateFormatter(locator))
 
 
-def filled(ax: Axes, share: pd.Series) -> None:
-    """How much of each column is filled.  share: fraction in [0, 1], indexed by column name."""
-    ax.barh(share.index[::-1], 100 * share.to_numpy()[::-1], color=BLUE)
-    ax.axvline(70, color=ORANGE, linestyle="--", linewidth=1)
-    ax.set(title="Filled columns (dashed: 70 %, advised)", xlabel="rows with a value (%)", xlim=(0, 100))
-    ax.grid(axis="y", visible=False)
-
-
 def loss(ax: Axes, log: pd.DataFrame, guess: float) -> None:
     """Training loss by step.  log: columns step and loss.  guess: loss of guessing evenly among all items."""
     ax.plot(log["step"], log["loss"], color=BLUE, marker="o", markersize=3)

@@ -185,8 +185,8 @@ def start_service(run: str, port: int = 0) -> str:
     return url
 
 
-def service_url(run: str) -> str:
-    """Where the run's service listens.  Raises RuntimeError if it does not answer."""
+def service(run: str) -> str:
+    """Where the run's service listens; one that has been stopped since is started again on any free port."""
     path = folder(run) / "service.json"
     if path.exists():
         url = json.loads(path.read_text())["url"]
@@ -195,7 +195,7 @@ def service_url(run: str) -> str:
                 return url
         except urllib.error.URLError:
             pass
-    raise RuntimeError(f"no service of run {run!r} answers: execute 06_deploy, which starts it")
+    return start_service(run)
 
 
 def stop_service(run: str) -> None:
