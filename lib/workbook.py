@@ -88,6 +88,11 @@ def summary(run: str, figures: Mapping[str, str]) -> None:
     _write_json(path, {**(json.loads(path.read_text()) if path.exists() else {}), **figures})
 
 
+def inputs(run: str, checksums: Mapping[str, str]) -> None:
+    """Put the checksums of what was read into the run's manifest."""
+    _write_json(folder(run) / "inputs.json", dict(checksums))
+
+
 # --- The service -----------------------------------------------------------------------------------------------------
 
 
