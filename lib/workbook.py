@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -19,7 +20,7 @@ import optuna
 import pandas as pd
 import psutil
 from botocore.client import BaseClient
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lib import evaluation, jobs, training, tuning
 from lib.data import preparation, tables
@@ -416,9 +417,11 @@ def oracle(run: str) -> pd.DataFrame | None:
     truth = folder(run) / "data" / "raw" / "truth.npz"
     if not truth.exists():
         return None
-    data = datasets(run)
+    data, known = datasets(run), Truth.load(truth)
+    items = data.items[data.items["ITEM_ID"].isin(known.item_ids)]  # without those that were put since
+    data = replace(data, items=items.reset_index(drop=True))
     split = split_users(data.interactions, seed=noted(run, "seed"))
-    return evaluation.evaluate_oracle(Truth.load(truth).relevance, split, data, "USER_PERSONALIZATION")
+    return evaluation.evaluate_oracle(known.relevance, split, data, "USER_PERSONALIZATION")
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------
