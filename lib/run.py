@@ -175,7 +175,7 @@ def reproducible_copy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def store_outputs(folder: Path, plan: Plan) -> None:
-    """Make the executed notebooks of a run the stored ones; cells tagged ``timings`` keep no output: it would differ."""
+    """Make a run's executed notebooks the stored ones; cells tagged ``timings`` keep no output: it would differ."""
     for stem, source in plan.notebooks.items():
         notebook = nbformat.read(folder / "notebooks" / f"{stem}.ipynb", as_version=4)
         for cell in notebook.cells:
