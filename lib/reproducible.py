@@ -16,6 +16,7 @@ ENVIRONMENT = {
     "MKL_CBWR": "AVX2,STRICT",  # torch's matrix products: conditional numerical reproducibility
     "MKL_DYNAMIC": "FALSE",  # a busy or small machine may not change the number of threads
     "MKL_NUM_THREADS": str(THREADS),
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # numpy's own loops: none wider than AVX2
     "OMP_NUM_THREADS": str(THREADS),
     "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits leaves its core to others
     "OPENBLAS_CORETYPE": "Haswell",  # numpy's and scipy's matrix products
