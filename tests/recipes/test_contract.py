@@ -16,7 +16,9 @@ from lib.recipes import RECIPES
 from lib.recipes.recipe import Progress, Request
 
 NEWEST = 1_700_000_000
-FAMILIES = list({recipe.fit: name for name, recipe in reversed(RECIPES.items())}.values())[::-1]  # one name a way to fit
+FAMILIES = list({recipe.fit: name for name, recipe in reversed(RECIPES.items())}.values())[
+    ::-1
+]  # one name a way to fit
 SCHEMAS = {
     "INTERACTIONS": Schema(name="Interactions", fields=(Field(name="DEVICE", type="string", categorical=True),)),
     "ITEMS": Schema(
@@ -214,8 +216,7 @@ def digest(name):
 
 def test_the_same_seed_gives_the_same_bytes_in_any_process_and_on_any_number_of_threads():
     code = (
-        "from tests.recipes.test_contract import FAMILIES, digest;"
-        "print('\\n'.join(digest(name) for name in FAMILIES))"
+        "from tests.recipes.test_contract import FAMILIES, digest;print('\\n'.join(digest(name) for name in FAMILIES))"
     )
     said = []
     for threads in ("1", "4"):
