@@ -370,15 +370,19 @@ def _take_over(network: SequenceNetwork, numbers: Catalogue, start: SequenceMode
 def _train(
     trainer: Trainer, withheld: Events, n_last: np.ndarray, epochs: int, progress: Callable[[Progress], None]
 ) -> int:
-    """Epochs until the loss of withheld events no longer falls; puts the best weights in place, gives their epoch."""
+    """Epochs until the loss of withheld events no longer falls; leaves the best weights, and gives their epoch.
+
+    Progress hears that loss, and as ``validation_likelihood`` the geometric mean of the withheld events' chances.
+    """
     best, best_epoch, weights = np.inf, 0, trainer.average
     for epoch in range(1, epochs + 1):
         measures = {"loss": trainer.epoch()}
+        loss = trainer.measure(withheld, n_last) if len(n_last) else -np.inf
         if len(n_last):
-            measures["validation_loss"] = trainer.measure(withheld, n_last)
+            measures |= {"withheld_loss": loss, "validation_likelihood": float(np.exp(-loss))}
         progress(Progress(step=epoch, steps=epochs, measures=measures))
-        if not len(n_last) or measures["validation_loss"] < best:
-            best, best_epoch = measures.get("validation_loss", best), epoch
+        if loss < best or not len(n_last):
+            best, best_epoch = loss, epoch
             weights = [value.clone() for value in trainer.average]
         elif epoch - best_epoch >= PATIENCE:
             break

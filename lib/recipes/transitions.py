@@ -20,7 +20,7 @@ import scipy.sparse as sparse
 from lib.data.datasets import Histories, History
 
 ALPHA = 0.1
-MAX_ITEMS = 8_000  # the inverse is dense: a quarter of a GiB at this size; rarer items are left to other models
+MAX_ITEMS = 6_000  # the inverse is dense: 144 MB at this size; rarer items are left to other models
 MIN_COUNT = 5  # interactions below which an item's row is left out
 DOUBT = 0.01  # weight that an item without evidence has
 MAX_PROFILE = 500  # a user's newest events that count for the whole set
