@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.neighbors import NearestNeighbors
 
 from lib import metrics
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
@@ -326,6 +325,8 @@ def neighbour_agreement(vectors: np.ndarray, categories: Sequence[str]) -> tuple
 
     vectors: (I, D).  categories: (I,); items without one are left out.
     """
+    from sklearn.neighbors import NearestNeighbors  # most of the time that importing this module would take
+
     kept = pd.Series(categories).notna().to_numpy()
     names = pd.factorize(pd.Series(categories)[kept].to_numpy())[0]
     near = NearestNeighbors(n_neighbors=1, metric="cosine").fit(vectors[kept])

@@ -25,14 +25,26 @@ from sqlalchemy import Connection, Row
 
 from lib import reproducible
 from lib.recipes.recipe import Progress
-from lib.resources import data_deletion_jobs, dataset_export_jobs, dataset_import_jobs, records, solution_versions
+from lib.resources import (
+    batch_jobs,
+    data_deletion_jobs,
+    dataset_export_jobs,
+    dataset_import_jobs,
+    metric_attributions,
+    recommenders,
+    records,
+    solution_versions,
+)
 from lib.resources.account import Account
+from lib.resources.batch_jobs import BatchInferenceJob, BatchSegmentJob
 from lib.resources.data_deletion_jobs import DataDeletionJob
 from lib.resources.dataset_export_jobs import DatasetExportJob
 from lib.resources.dataset_import_jobs import DatasetImportJob
 from lib.resources.errors import ApiError
 from lib.resources.lifecycle import Status
+from lib.resources.metric_attributions import MetricAttribution
 from lib.resources.quotas import quotas
+from lib.resources.recommenders import Recommender
 from lib.resources.solution_versions import SolutionVersion
 from lib.store import jobs
 from lib.store.database import Store
@@ -65,6 +77,10 @@ WORK: dict[str, Work] = {
     for work in (
         Work(DatasetImportJob, dataset_import_jobs.run),
         Work(SolutionVersion, solution_versions.run),
+        Work(BatchInferenceJob, batch_jobs.run),
+        Work(BatchSegmentJob, batch_jobs.run),
+        Work(Recommender, recommenders.run),
+        Work(MetricAttribution, metric_attributions.run),
         Work(DatasetExportJob, dataset_export_jobs.run),
         Work(DataDeletionJob, data_deletion_jobs.run, Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED),
     )

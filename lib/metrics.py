@@ -7,7 +7,6 @@ their mean is the metric, and ``bootstrap`` says how far to trust it.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 RESAMPLED_AT_ONCE = 2**22  # drawn users; 32 MiB
 
@@ -146,6 +145,8 @@ def area_under_curve(scores: np.ndarray, clicked: np.ndarray) -> float:
 
     scores: (N,) float.  clicked: (N,) bool.
     """
+    from scipy.stats import rankdata  # half a second, which only whoever calls this should pay
+
     positive, negative = int(clicked.sum()), int((~clicked).sum())
     if not positive or not negative:
         return float("nan")

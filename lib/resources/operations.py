@@ -1,6 +1,7 @@
 """All operations of the API that this version performs."""
 
 from lib.resources import (
+    batch_jobs,
     campaigns,
     data_deletion_jobs,
     dataset_export_jobs,
@@ -10,7 +11,9 @@ from lib.resources import (
     event_trackers,
     events,
     filters,
+    metric_attributions,
     recipes,
+    recommenders,
     runtime,
     schemas,
     solution_versions,
@@ -19,6 +22,7 @@ from lib.resources import (
 )
 
 OPERATIONS = {
+    **batch_jobs.OPERATIONS,
     **campaigns.OPERATIONS,
     **data_deletion_jobs.OPERATIONS,
     **dataset_export_jobs.OPERATIONS,
@@ -28,7 +32,9 @@ OPERATIONS = {
     **event_trackers.OPERATIONS,
     **events.OPERATIONS,
     **filters.OPERATIONS,
+    **metric_attributions.OPERATIONS,
     **recipes.OPERATIONS,
+    **recommenders.OPERATIONS,
     **runtime.OPERATIONS,
     **schemas.OPERATIONS,
     **solution_versions.OPERATIONS,

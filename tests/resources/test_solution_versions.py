@@ -1,14 +1,17 @@
 """Solution versions: trained by a job, stopped, measured."""
 
 import copy
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from lib import jobs
+from lib.recipes import RECIPES
+from lib.recipes.recipe import HyperParameter
 from lib.resources import solution_versions
 from lib.resources.errors import InvalidInputException, ResourceInUseException
-from tests.resources.workflow import ITEMS, Personalize, interactions
+from tests.resources.workflow import ITEMS, RECIPE, Personalize, interactions
 
 
 def reason(personalize, version):
@@ -134,3 +137,76 @@ def test_a_training_that_goes_wrong_says_where_the_traceback_lies(personalize, m
     assert told.startswith("Internal error: KeyError")
     log = personalize.account.store.location / told.partition("The traceback is in ")[2].rstrip(".")
     assert "in broken" in log.read_text()
+
+
+@pytest.fixture
+def tunable(monkeypatch):
+    """A recipe that can be tuned and updated."""
+    smoothing = HyperParameter(name="smoothing", default=5, meaning="none", low=1, high=9, tunable=True)
+    recipe = replace(RECIPES["aws-popularity-count"], name="aws-tunable", hyperparameters=(smoothing,), updates=True)
+    monkeypatch.setitem(RECIPES, recipe.name, recipe)
+    return f"arn:aws:personalize:::recipe/{recipe.name}"
+
+
+def test_tuning_finds_values_within_the_ranges_and_keeps_its_study(personalize, tunable):
+    ranges = {
+        "integerHyperParameterRanges": [{"name": "smoothing", "minValue": 2, "maxValue": 4}],
+        "continuousHyperParameterRanges": [],
+        "categoricalHyperParameterRanges": [],
+    }
+    hpo = {"algorithmHyperParameterRanges": ranges, "hpoResourceConfig": {"maxNumberOfTrainingJobs": "3"}}
+    solution = personalize.solution(
+        personalize.filled(), recipe_arn=tunable, perform_hpo=True, solution_config={"hpoConfig": hpo}
+    )
+    arn = personalize.version(solution)
+    version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
+    assert (version.status, version.failure_reason) == ("ACTIVE", None)
+    assert version.tuned_hpo_params["algorithmHyperParameters"]["smoothing"] in ("2", "3", "4")
+    assert any(solution_versions.study_folder(personalize.account, arn).iterdir())
+
+
+def test_an_update_goes_on_from_a_full_version(personalize, tunable):
+    solution = personalize.solution(personalize.filled(), recipe_arn=tunable)
+    with pytest.raises(InvalidInputException, match="no ACTIVE version"):
+        personalize.create_solution_version(solution_arn=solution, training_mode="UPDATE")
+    full = personalize.version(solution)
+    update = personalize.version(solution, training_mode="UPDATE")
+    assert personalize.status(update) == "ACTIVE"
+    metrics = [personalize.get_solution_metrics(solution_version_arn=arn)["metrics"] for arn in (full, update)]
+    assert metrics[0] == metrics[1]
+
+
+def test_auto_ml_names_the_best_recipe_of_the_list(personalize, tunable):
+    listed = {"autoMLConfig": {"recipeList": [RECIPE, tunable]}}
+    solution = personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=listed)
+    arn = personalize.version(solution)
+    version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
+    assert (version.status, version.failure_reason, version.recipe_arn) == ("ACTIVE", None, RECIPE)
+    described = personalize.describe_solution(solution_arn=solution)["solution"]
+    assert described.auto_ml_result == {"bestRecipeArn": RECIPE} and described.perform_hpo is True
+
+
+def test_a_training_that_was_killed_goes_on_with_the_same_data_only(personalize):
+    _, arn = personalize.trained()
+    version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
+    folder = solution_versions.version_folder(personalize.account, arn)
+    model = folder / "model" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    solution_versions.run(personalize.account, arn, lambda step: None)
+    assert model.stat().st_mtime_ns == before
+    dataset = personalize.list_datasets(dataset_group_arn=version.dataset_group_arn)["datasets"][0].dataset_arn
+    personalize.load(dataset, interactions(1200), "more")
+    solution_versions.run(personalize.account, arn, lambda step: None)
+    assert model.stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"eventsConfig": {"eventParametersList": [{"eventType": "a", "weight": 0.1}, {"eventType": "b"}]}}, "weights"),
+        ({"optimizationObjective": {"itemAttribute": "PRICE", "objectiveSensitivity": "HIGH"}}, "sensitivity"),
+    ],
+)
+def test_a_setting_that_no_recipe_can_follow_yet_is_not_passed_over(config, told):
+    with pytest.raises(InvalidInputException, match=f"{told}.*not available in this version"):
+        solution_versions._check_available(config)

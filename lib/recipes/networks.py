@@ -1,0 +1,355 @@
+"""The sequence networks, and how they are trained: next-item prediction at every position of every history.
+
+A history enters as a start mark, then one vector an event: what the item is, what was done with it, how long after the
+event before.  A body (attention or recurrence) turns each prefix into a place in the items' space, and the items around
+that place are the likely next ones, on top of what ``situation`` says anyone would take.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sparse
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MAX_CANDIDATES = 1_024  # items a step compares with where the catalogue is larger
+ID_DROPOUT = 0.1  # share of items that a step knows by their features alone, as it will know new ones
+CONTEXT_DROPOUT = 0.3  # share of events whose context a step does not know, as a request may not tell it
+MEASURED_AT_ONCE = 32  # users
+WARM_UP = 50  # steps until the full learning rate
+REPEAT_RATE = 0.05  # learning rate of the few weights of repetition, which are logits
+LAGS = 8  # events since an item was used: 1, 2, 3, 4, up to 8, 16, 32, more
+GAPS = 24  # time between events, in powers of two seconds
+
+
+class Bag(nn.Module):
+    """Weighted sum of the vectors of each row's categories, plus a linear map of its numbers.  -> (N, D)"""
+
+    def __init__(self, n_categories: int, n_dense: int, dim: int):
+        super().__init__()
+        self.category = nn.Parameter(torch.randn(n_categories, dim) * 0.02) if n_categories else None
+        self.dense = nn.Linear(n_dense, dim, bias=False) if n_dense else None
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor | float:
+        """Categories as codes, the rows' offsets into them and weights, then (N, F) numbers."""
+        codes, offsets, weights, dense = features
+        out = 0.0
+        if self.category is not None:
+            out = out + F.embedding_bag(codes, self.category, offsets, mode="sum", per_sample_weights=weights)
+        if self.dense is not None:
+            out = out + self.dense(dense)
+        return out
+
+
+class Block(nn.Module):
+    """Causal self-attention that favours what is near (ALiBi, Press et al., ICLR 2022), then a position-wise network.
+
+    (B, T, D) -> (B, T, D); each of the two adds to its input.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.attention_norm, self.network_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.network = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, H, T, D/H)
+        x = x + self.out(mixed.transpose(1, 2).flatten(-2))
+        return x + F.dropout(self.network(self.network_norm(x)), self.dropout, self.training)
+
+
+class Transformer(nn.Module):
+    """Blocks over whole histories (SASRec, Kang & McAuley, ICDM 2018).  (B, T, D) -> (B, T, D)
+
+    recency: heads weigh distant events less, each at its own rate; otherwise all alike.
+    """
+
+    def __init__(self, dim: int, heads: int, layers: int, dropout: float, recency: bool):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        slopes = 2.0 ** (-2.0 * torch.arange(heads)) if recency else torch.zeros(heads)
+        self.register_buffer("slopes", slopes, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        place = torch.arange(x.size(1), device=x.device)
+        distance = place[:, None] - place[None, :]
+        bias = -self.slopes[:, None, None] * distance
+        bias = bias.masked_fill(distance < 0, -torch.inf)  # (H, T, T)
+        for block in self.blocks:
+            x = block(x, bias)
+        return self.norm(x)
+
+
+class Recurrent(nn.Module):
+    """A gated recurrent unit (GRU4Rec, Hidasi et al., ICLR 2016).  (B, T, D) -> (B, T, D)"""
+
+    def __init__(self, dim: int, hidden: int, dropout: float):
+        super().__init__()
+        self.dropout = dropout
+        self.cell = nn.GRU(dim, hidden, batch_first=True)
+        self.out = nn.Linear(hidden, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.cell(F.dropout(x, self.dropout, self.training))
+        return self.norm(self.out(F.dropout(states, self.dropout, self.training)))
+
+
+class SequenceNetwork(nn.Module):
+    """Items, events and situations as vectors around a body.
+
+    Inputs name items by their row in a table of item vectors, so that a step may work on a part of the catalogue.
+    """
+
+    def __init__(self, body: nn.Module, dim: int, n_items: int, n_event_types: int, sizes: dict[str, tuple[int, int]]):
+        """sizes: (categories, dense columns) of the features of ``items``, ``users`` and ``context``."""
+        super().__init__()
+        self.body = body
+        self.item = nn.Parameter(torch.randn(n_items, dim) * 0.05)
+        self.item_features = Bag(*sizes["items"], dim)
+        self.event_type = nn.Embedding(n_event_types + 1, dim)  # the last one: unknown
+        self.gap = nn.Embedding(GAPS, dim)
+        self.user_features, self.context = Bag(*sizes["users"], dim), Bag(*sizes["context"], dim)
+        self.start = nn.Parameter(torch.zeros(dim))
+        self.repeat = nn.Parameter(torch.zeros(LAGS, n_event_types + 1))
+        for embedding in (self.event_type, self.gap):
+            nn.init.normal_(embedding.weight, std=0.02)
+
+    def items(self, rows: Tensor, trained: Tensor, features: tuple[Tensor, ...]) -> Tensor:
+        """(J,) catalogue positions and their features -> (J, D).  trained: (J,) 1 where an item's own vector counts."""
+        return self.item[rows] * trained[:, None] + self.item_features(features)
+
+    def forward(self, table: Tensor, history: Tensor, event_types: Tensor, gaps: Tensor, user: Tensor) -> Tensor:
+        """(J, D) items; (B, T) rows of it, event types and gaps; (B, D) users -> (B, T + 1, D), after each prefix."""
+        events = table[history] + self.event_type(event_types) + self.gap(gaps)
+        start = (self.start + user)[:, None]
+        return self.body(torch.cat([start, events], dim=1))
+
+    def repeats(self, lags: Tensor, event_types: Tensor) -> Tensor:
+        """How much likelier an item gets by having been used so many events ago, as codes.  (...) -> (...)"""
+        return F.embedding(lags * self.repeat.size(1) + event_types, self.repeat.view(-1, 1)).squeeze(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """All events of all users, ordered by user, then time; what the networks train on.
+
+    offsets: (U + 1,) int64.  items, types, gaps, moments: (N,) int64: item, event type, time since the event before as
+    ``gap_codes``, and the moment of the situation.  users, context: features of the U users and of the N events.
+    """
+
+    offsets: np.ndarray
+    items: np.ndarray
+    types: np.ndarray
+    gaps: np.ndarray
+    moments: np.ndarray
+    users: "Side"
+    context: "Side"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Features of users, items or events: (N, C) sparse categories and (N, F) dense columns."""
+
+    categories: sparse.csr_matrix
+    dense: np.ndarray
+
+    def part(self, rows: np.ndarray) -> "Side":
+        return Side(self.categories[rows], self.dense[rows])
+
+    def __getitem__(self, rows: np.ndarray) -> tuple[Tensor, ...]:
+        """What a ``Bag`` reads of some rows: codes, offsets, weights, numbers."""
+        chosen = self.categories[rows]
+        codes, offsets = chosen.indices.astype(np.int64), chosen.indptr[:-1].astype(np.int64)
+        return tuple(map(torch.from_numpy, (codes, offsets, chosen.data, self.dense[rows])))
+
+
+def gap_codes(times: np.ndarray) -> np.ndarray:
+    """(T,) int64: log2 of the seconds since the event before, 0 for the first event."""
+    gaps = np.diff(times, prepend=times[:1]).clip(0)
+    codes = np.minimum(1 + np.log2(1 + gaps).astype(np.int64), GAPS - 1)
+    codes[:1] = 0
+    return codes
+
+
+def lag_codes(lags: np.ndarray) -> np.ndarray:
+    """Events ago (1: the newest) -> code in [0, LAGS)."""
+    return np.where(lags <= 4, lags - 1, np.ceil(np.log2(np.maximum(lags, 1))) + 1).clip(0, LAGS - 1).astype(np.int64)
+
+
+def windows(offsets: np.ndarray, length: int, rng: np.random.Generator, users: np.ndarray | None = None) -> np.ndarray:
+    """(W, 2) begin and end of windows that cover these users' histories, cut at a place drawn anew each time."""
+    out = []
+    begins, ends = (offsets[:-1], offsets[1:]) if users is None else (offsets[users], offsets[users + 1])
+    for begin, end in zip(begins, ends):
+        if end - begin <= length:
+            cuts = [begin, end]
+        else:
+            cuts = np.unique([begin, *np.arange(begin + rng.integers(1, length + 1), end, length), end])
+        out.append(np.stack([cuts[:-1], cuts[1:]], axis=1))
+    spans = np.concatenate(out)
+    return spans[spans[:, 1] > spans[:, 0]]
+
+
+def batches(spans: np.ndarray, n_tokens: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Windows of like length together, about n_tokens a batch, in random order."""
+    length = spans[:, 1] - spans[:, 0]
+    order = np.lexsort((rng.random(len(spans)), length))
+    spans, length = spans[order], length[order]
+    cuts, begin = [], 0
+    while begin < len(spans):
+        end = begin + 1
+        while end < len(spans) and (end + 1 - begin) * length[end] <= n_tokens:
+            end += 1
+        cuts.append((begin, end))
+        begin = end
+    for n in rng.permutation(len(cuts)):
+        yield spans[slice(*cuts[n])]
+
+
+class Trainer:
+    """One network, its optimiser, and a slowly moving average of its weights, which is what is used."""
+
+    def __init__(
+        self,
+        network: SequenceNetwork,
+        events: Events,
+        items: Side,
+        situation: np.ndarray,
+        *,
+        length: int,
+        n_tokens: int,
+        learning_rate: float,
+        decay: float,
+        rng: np.random.Generator,
+    ):
+        """situation: (M, I) float32 logits of the moments.  length: of windows.  n_tokens: events a step."""
+        self.network, self.events, self.item_features, self.situation = network, events, items, situation
+        self.length, self.n_tokens, self.rng = length, n_tokens, rng
+        counts = np.bincount(events.items, minlength=situation.shape[1])
+        self.seen = np.flatnonzero(counts)
+        self.chance = counts / max(1, counts.sum())
+        others = [parameter for parameter in network.parameters() if parameter is not network.repeat]
+        groups = [{"params": others, "lr": learning_rate}, {"params": [network.repeat], "lr": REPEAT_RATE}]
+        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=decay)
+        self.learning_rate, self.steps = learning_rate, 0
+        self.average = [parameter.detach().clone() for parameter in network.parameters()]
+
+    def epoch(self, users: np.ndarray | None = None) -> float:
+        """Go once over the histories of these users (positions), or of all.  Returns the mean loss of an event."""
+        self.network.train()
+        total, n = 0.0, 0
+        steps = list(batches(windows(self.events.offsets, self.length, self.rng, users), self.n_tokens, self.rng))
+        for spans in steps:
+            loss = self._step(spans, keep=1 - 1 / max(10, min(self.steps + 1, len(steps))))
+            size = int((spans[:, 1] - spans[:, 0]).sum())
+            total, n = total + loss * size, n + size
+        return total / n
+
+    def measure(self, events: Events, n_last: np.ndarray) -> float:
+        """Mean loss of each user's n_last newest events, every item a candidate, by the averaged weights."""
+        present = self.use_average()
+        ends = events.offsets[1:]
+        spans = np.stack([np.maximum(events.offsets[:-1], ends - self.length), ends], axis=1)
+        rows = np.union1d(self.seen, events.items)
+        total = 0.0
+        with torch.inference_mode():
+            for begin in range(0, len(spans), MEASURED_AT_ONCE):
+                some = slice(begin, begin + MEASURED_AT_ONCE)
+                skip = spans[some, 1] - spans[some, 0] - n_last[some]
+                loss = self._loss(events, spans[some], skip, rows, None, np.isin(rows, self.seen))
+                total += float(loss) * int(n_last[some].sum())
+        self.put_back(present)
+        return total / int(n_last.sum())
+
+    def use_average(self) -> list[Tensor]:
+        """Put the averaged weights in place; returns the present ones for ``put_back``."""
+        present = [parameter.detach().clone() for parameter in self.network.parameters()]
+        self.put_back(self.average)
+        self.network.eval()
+        return present
+
+    def put_back(self, weights: list[Tensor]) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.network.parameters()), weights)
+
+    def _step(self, spans: np.ndarray, keep: float) -> float:
+        self.steps += 1
+        self.optimiser.param_groups[0]["lr"] = self.learning_rate * min(1.0, self.steps / WARM_UP)
+        events = self.events
+        user = np.searchsorted(events.offsets, spans[:, 0], side="right") - 1
+        skip = (spans[:, 0] != events.offsets[user]).astype(np.int64)  # cut out of the middle: the first has no past
+        needed = np.unique(np.concatenate([events.items[begin:end] for begin, end in spans]))
+        rows, log_share = self._candidates(needed, int((spans[:, 1] - spans[:, 0]).sum()))
+        loss = self._loss(events, spans, skip, rows, log_share, self.rng.random(len(rows)) >= ID_DROPOUT)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, list(self.network.parameters()), 1 - keep)
+        return float(loss.detach())
+
+    def _loss(
+        self,
+        events: Events,
+        spans: np.ndarray,
+        skip: np.ndarray,
+        rows: np.ndarray,
+        log_share: np.ndarray | None,
+        known: np.ndarray,
+    ) -> Tensor:
+        """Cross-entropy of each next item, given what is before it in its window.
+
+        spans: (B, 2) windows, of which the first skip (B,) events are not predicted.  rows: (J,) the candidates, among
+        them all items of the windows.  log_share: (J,) log of the chance to be a candidate.  known: (J,) bool, whether
+        an item's own vector counts.
+        """
+        T = int((spans[:, 1] - spans[:, 0]).max())
+        place = spans[:, :1] + np.arange(T)
+        valid = place < spans[:, 1:]
+        place = np.minimum(place, len(events.items) - 1)
+        user = np.searchsorted(events.offsets, spans[:, 0], side="right") - 1
+        predicted = valid & (np.arange(T) >= skip[:, None])
+        target = place[predicted]  # (N,) events
+
+        own = torch.from_numpy(known.astype(np.float32))
+        table = self.network.items(torch.from_numpy(rows), own, self.item_features[rows])
+        local = np.searchsorted(rows, np.where(valid, events.items[place], rows[0]))
+        history = torch.from_numpy(local[:, :-1])
+        types, gaps = (torch.from_numpy(values[place[:, :-1]]) for values in (events.types, events.gaps))
+        users = self.network.user_features(events.users[user])
+        users = users if isinstance(users, Tensor) else table.new_zeros(len(spans), table.size(1))
+        places = self.network(table, history, types, gaps, users)[torch.from_numpy(predicted)]  # (N, D)
+        told = torch.from_numpy((self.rng.random((len(target), 1)) >= CONTEXT_DROPOUT).astype(np.float32))
+        places = places + self.network.context(events.context[target]) * (told if self.network.training else 1.0)
+
+        offset = torch.from_numpy(self.situation[:, rows] - (0 if log_share is None else log_share))
+        logits = torch.addmm(offset[torch.from_numpy(events.moments[target])], places, table.T)
+        row, step = np.nonzero(predicted)
+        lag = step[:, None] - np.arange(T - 1)  # (N, T - 1)
+        repeats = self.network.repeats(torch.from_numpy(lag_codes(lag)), types[torch.from_numpy(row)])
+        logits = logits.scatter_add_(1, history[torch.from_numpy(row)], repeats * torch.from_numpy(lag > 0))
+        answer = torch.from_numpy(local[predicted])
+        if log_share is None:
+            return F.cross_entropy(logits, answer)
+        # an item that entered with chance q stands for 1 / q of its kind, the answer for itself alone
+        counted, total = logits.gather(1, answer[:, None])[:, 0], logits.logsumexp(1)
+        alone = counted + torch.from_numpy(log_share)[answer]
+        return (total + torch.log1p(torch.exp(alone - total) - torch.exp(counted - total)) - alone).mean()
+
+    def _candidates(self, needed: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Items of a step, ascending, and the log of the chance that each is among them (None where all are)."""
+        if len(self.seen) <= 2 * MAX_CANDIDATES:
+            return self.seen, None
+        share = max(0.05, (MAX_CANDIDATES - len(needed)) / len(self.seen))
+        drawn = self.seen[self.rng.random(len(self.seen)) < share]
+        rows = np.union1d(needed, drawn)
+        chance = 1 - (1 - share) * (1 - self.chance[rows]) ** n
+        return rows, np.log(chance).astype(np.float32)

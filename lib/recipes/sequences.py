@@ -1,0 +1,462 @@
+"""From datasets to a model of event sequences: what the sequential and the recurrent recipes share.
+
+Training takes four steps: the situation (what anyone would take now), a network (what the history adds), transitions
+in closed form (which item follows which), and a blend of these three that makes withheld events likeliest.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import minimize
+from torch import Tensor, nn
+
+from lib.data import features
+from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
+from lib.data.features import Features
+from lib.recipes import files, places, situation, transitions
+from lib.recipes.networks import (
+    Events,
+    Recurrent,
+    SequenceNetwork,
+    Side,
+    Trainer,
+    Transformer,
+    gap_codes,
+    lag_codes,
+)
+from lib.recipes.recipe import Progress, Request
+from lib.recipes.situation import Situation
+from lib.recipes.transitions import Transitions
+
+REMEMBERED = 500  # newest events of a history whose repetition counts
+VALIDATION_SHARE = 0.1  # of the users
+VALIDATION_USERS = 1_000
+VALIDATION_EVENTS = 10  # of such a user, at most, and a tenth of the history
+DEFAULT_BLEND = np.array([0.75, 0.5], np.float32)  # of network and transitions, where there is nothing to learn it from
+BLEND_BOUNDS = ((0.1, 3.0), (0.0, 3.0))
+BLEND_CELLS = 4_000_000  # scores that the blend is learnt from
+PATIENCE = 1  # epochs without a better validation loss
+NEAR, NEARNESS, FIRST_SCALE = 10, 0.85, 0.1  # how items are placed at first: reach in events, decay, size
+MEMORY = {"decay": 0.82, "future": 0.37, "ridge": 200.0}  # of the transitions in closed form
+FURTHER_EPOCHS = 2  # of a training that goes on
+REHEARSAL = 1.0  # known users, per new one, that a training which goes on sees again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a recipe decides about its network.
+
+    body: transformer or recurrent.  length: events that the network sees at once.  recency: recent events, and what is
+    popular lately, count more.  closed: blend with the transitions in closed form.
+    """
+
+    body: str
+    dim: int
+    hidden: int
+    length: int
+    recency: bool
+    closed: bool
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.2
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    n_tokens: int = 2_048
+
+    def network(self, n_items: int, n_event_types: int, sizes: Mapping[str, tuple[int, int]]) -> SequenceNetwork:
+        if self.body == "transformer":
+            body: nn.Module = Transformer(self.dim, self.heads, self.layers, self.dropout, self.recency)
+        else:
+            body = Recurrent(self.dim, self.hidden, self.dropout)
+        return SequenceNetwork(body, self.dim, n_items, n_event_types, sizes)
+
+    def epochs(self, n_events: int) -> int:
+        """At most so many: fewer the more there is to read."""
+        return int(np.clip(round(40 * (10_000 / n_events) ** 0.5), 2, 30))
+
+
+@dataclass(slots=True)
+class SequenceModel:
+    """A trained sequence recipe.
+
+    table: (I, D) float32, the items' vectors.  blend: (P,) weights of the components.  epochs: how many were best.
+    learnt: hashes of the users' ids, ascending, and how many of their events were learnt from.
+    """
+
+    catalogue: Catalogue
+    plan: Plan
+    network: SequenceNetwork
+    table: Tensor
+    features: dict[str, Features]
+    situation: Situation
+    transitions: Transitions | None
+    blend: np.ndarray
+    epochs: int
+    learnt: tuple[np.ndarray, np.ndarray]
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """(B, I) float32 logits."""
+        now = np.array([request.now for request in requests])
+        return np.tensordot(self.blend, self.components(requests), 1) + self.situation.unpublished(now)
+
+    def components(self, requests: Sequence[Request]) -> np.ndarray:
+        """(P, B, I) float32: what is blended, the network first."""
+        past = [request.history for request in requests]
+        closed = [] if self.transitions is None else [self.transitions.scores(past)]
+        return np.stack([self._network_scores(requests), *closed])
+
+    def embeddings(self) -> np.ndarray:
+        return self.table.numpy()
+
+    def save(self, folder: Path) -> None:
+        arrays = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
+        arrays |= {f"situation.{name}": value for name, value in self.situation.arrays().items()}
+        if self.transitions is not None:
+            arrays |= {f"transitions.{name}": value for name, value in self.transitions.arrays().items()}
+        for side, columns in self.features.items():
+            arrays |= {f"features.{side}.{name}": value for name, value in columns.arrays().items()}
+        arrays |= {"table": self.table.numpy(), "blend": self.blend}
+        arrays |= {"learnt.users": self.learnt[0], "learnt.lengths": self.learnt[1]}
+        settings = {
+            "plan": asdict(self.plan),
+            "epochs": self.epochs,
+            "features": {side: columns.settings() for side, columns in self.features.items()},
+        }
+        files.write(folder, self.catalogue, settings, arrays)
+
+    def _network_scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """(B, I) float32: where the history leads, what is repeated, and the situation."""
+        history, event_types, gaps, lengths = self._inputs(requests)
+        with torch.inference_mode():
+            users = self._known("users", [request.user for request in requests], self.network.user_features)
+            users = users if isinstance(users, Tensor) else self.table.new_zeros(len(requests), self.plan.dim)
+            places = self.network(self.table, history, event_types, gaps, users)
+            places = places[torch.arange(len(requests)), lengths]
+            places = places + self._known("context", [request.context for request in requests], self.network.context)
+            out = (places @ self.table.T).numpy()
+            repeat = self.network.repeat.numpy()
+        out += self.situation(np.array([request.now for request in requests]))
+        for row, request in enumerate(requests):
+            items = request.history.items[-REMEMBERED:]
+            lags = lag_codes(np.arange(len(items), 0, -1))
+            np.add.at(out[row], items, repeat[lags, request.history.event_types[-REMEMBERED:]])
+        return out
+
+    def _inputs(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, T) items, event types and gaps of the newest events, padded on the right, and (B,) lengths."""
+        lengths = np.array([min(len(request.history.items), self.plan.length - 1) for request in requests])
+        out = np.zeros((3, len(requests), max(1, lengths.max(initial=0))), np.int64)
+        for row, (request, n) in enumerate(zip(requests, lengths)):
+            if n:
+                past = request.history
+                out[:, row, :n] = past.items[-n:], past.event_types[-n:], gap_codes(past.times)[-n:]
+        out[1] %= len(self.catalogue.event_types) + 1  # unknown event types, -1, come last
+        return (*map(torch.from_numpy, out), torch.from_numpy(lengths))
+
+    def _known(self, side: str, rows: list[Mapping[str, object]], bag: nn.Module) -> Tensor | float:
+        """(B, D): what is known of users, or of the situation of the request."""
+        columns = self.features[side]
+        encoded = columns({name: [row.get(name) for row in rows] for name in columns.names}, len(rows))
+        return bag(_side(encoded)[np.arange(len(rows))])
+
+
+def load(folder: Path) -> SequenceModel:
+    """The model that ``save`` kept."""
+    numbers, settings, arrays = files.read(folder)
+
+    def part(prefix: str) -> dict[str, np.ndarray]:
+        return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+
+    plan = Plan(**settings["plan"])
+    known = {side: Features.load(columns, part(f"features.{side}.")) for side, columns in settings["features"].items()}
+    network = plan.network(len(numbers.item_ids), len(numbers.event_types), _sizes(known))
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in part("network.").items()})
+    network.eval()
+    return SequenceModel(
+        catalogue=numbers,
+        plan=plan,
+        network=network,
+        table=torch.from_numpy(arrays["table"]),
+        features=known,
+        situation=Situation.load(part("situation.")),
+        transitions=Transitions(**part("transitions."), decay=MEMORY["decay"]) if plan.closed else None,
+        blend=arrays["blend"],
+        epochs=settings["epochs"],
+        learnt=(arrays["learnt.users"], arrays["learnt.lengths"]),
+    )
+
+
+def fit(
+    datasets: Datasets,
+    plan: Plan,
+    *,
+    seed: int,
+    progress: Callable[[Progress], None],
+    start: SequenceModel | None = None,
+    numbers: Catalogue | None = None,
+    cold: Callable[[Histories, int], np.ndarray] | None = None,
+) -> SequenceModel:
+    """Train from the beginning; with ``start``, go on with what it has not seen and as much of what it has.
+
+    numbers: the catalogue, where it holds more than the datasets.  cold: histories and number of items -> (I,) bool,
+    items to be known by their features alone although there are events of them.
+    """
+    if not len(datasets.interactions):
+        raise ValueError("Interactions has no rows to learn from: import interactions, or let more event types in")
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    numbers = numbers or catalogue(datasets)
+    n_items = len(numbers.item_ids)
+    done, rows = _ordered(datasets.interactions, numbers)
+    held = np.zeros(len(done.user_ids), np.int64) if start else _held_out(np.diff(done.offsets), rng)
+    kept = np.arange(len(done.items)) < np.repeat(done.offsets[1:] - held, np.diff(done.offsets))
+    train = _part(done, kept)
+    known = start.features if start else _features(datasets, rows[kept])
+    now = situation.fit(
+        train.items,
+        train.times,
+        situation.creation_times(datasets, numbers),
+        recency=plan.recency,
+        seed=seed,
+        start=start and start.situation,
+    )
+    items = _side(features.aligned(known["items"], datasets.items, "ITEM_ID", numbers.item_ids))
+    users = _side(features.aligned(known["users"], datasets.users, "USER_ID", done.user_ids))
+    context = _side(known["context"]({name: rows[name].to_numpy(dtype=object) for name in rows}, len(rows)))
+    events = _events(train, len(numbers.event_types), now, users, context.part(kept))
+
+    network = plan.network(n_items, len(numbers.event_types), _sizes(known))
+    with torch.no_grad():
+        network.item.copy_(torch.from_numpy(_first_places(train, n_items, plan.dim)))
+        if start:
+            _take_over(network, numbers, start)
+    trainer = Trainer(
+        network,
+        events,
+        items,
+        now.table(),
+        length=plan.length,
+        n_tokens=plan.n_tokens,
+        learning_rate=plan.learning_rate,
+        decay=plan.weight_decay,
+        rng=rng,
+    )
+    if start:
+        epochs = _go_on(trainer, start, train, rng, progress)
+    else:
+        chosen = np.flatnonzero(held)
+        withheld = _events(
+            _users_part(done, chosen),
+            len(numbers.event_types),
+            now,
+            users.part(chosen),
+            context.part(_rows(done, chosen)),
+        )
+        epochs = _train(trainer, withheld, held[chosen], plan.epochs(len(train.items)), progress)
+    trainer.use_average()
+    trained = np.isin(np.arange(n_items), train.items)
+    if cold:
+        trained &= ~cold(train, n_items)
+    with torch.inference_mode():
+        own = torch.from_numpy(trained.astype(np.float32))
+        table = network.items(torch.arange(n_items), own, items[np.arange(n_items)])
+    closed = transitions.fit(train, n_items, **MEMORY) if plan.closed else None
+    blend = start.blend if start else np.ones(1, np.float32)
+    model = SequenceModel(numbers, plan, network, table.clone(), known, now, closed, blend, epochs, _fingerprint(train))
+    if not start and closed:
+        model.blend = _blend(model, _questions(done, held, datasets, rows))
+    return model
+
+
+def _sizes(known: Mapping[str, Features]) -> dict[str, tuple[int, int]]:
+    return {side: (columns.n_categories, columns.n_dense) for side, columns in known.items()}
+
+
+def _ordered(interactions: pd.DataFrame, numbers: Catalogue) -> tuple[Histories, pd.DataFrame]:
+    """All histories, and the rows of Interactions in their order."""
+    users = interactions["USER_ID"].to_numpy(dtype=str)
+    return histories(interactions, numbers), interactions.iloc[np.argsort(users, kind="stable")]
+
+
+def _held_out(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(U,) int64: how many of each user's newest events are kept for validation."""
+    held = np.zeros(len(lengths), np.int64)
+    able = np.flatnonzero(lengths >= 3)
+    n = min(len(able), VALIDATION_USERS, int(np.ceil(VALIDATION_SHARE * len(lengths))))
+    chosen = rng.choice(able, n, replace=False)
+    held[chosen] = np.clip(lengths[chosen] // 10, 1, VALIDATION_EVENTS)
+    return held
+
+
+def _part(done: Histories, kept: np.ndarray) -> Histories:
+    """The same users with a part of their events.  kept: (N,) bool."""
+    offsets = np.concatenate([[0], np.cumsum(kept)])[done.offsets]
+    return Histories(done.user_ids, offsets, done.items[kept], done.times[kept], done.event_types[kept])
+
+
+def _rows(done: Histories, users: np.ndarray) -> np.ndarray:
+    """(n,) int64: where the events of these users are."""
+    return np.concatenate([np.arange(done.offsets[u], done.offsets[u + 1]) for u in users] or [np.zeros(0, np.int64)])
+
+
+def _users_part(done: Histories, users: np.ndarray) -> Histories:
+    rows = _rows(done, users)
+    offsets = np.concatenate([[0], np.cumsum(np.diff(done.offsets)[users])])
+    return Histories(done.user_ids[users], offsets, done.items[rows], done.times[rows], done.event_types[rows])
+
+
+def _features(datasets: Datasets, rows: pd.DataFrame) -> dict[str, Features]:
+    schemas = datasets.schemas
+    return {
+        "items": features.fit(datasets.items, schemas.get("ITEMS")),
+        "users": features.fit(datasets.users, schemas.get("USERS")),
+        "context": features.fit(rows, schemas.get("INTERACTIONS")),
+    }
+
+
+def _side(encoded: features.Encoded) -> Side:
+    return Side(encoded.categories, encoded.dense)
+
+
+def _events(done: Histories, n_event_types: int, now: Situation, users: Side, context: Side) -> Events:
+    return Events(
+        done.offsets,
+        done.items.astype(np.int64),
+        done.event_types.astype(np.int64) % (n_event_types + 1),  # unknown, -1, comes last
+        np.concatenate([gap_codes(done[user].times) for user in range(len(done.user_ids))]),
+        now.moment(done.times),
+        users,
+        context,
+    )
+
+
+def _first_places(done: Histories, n_items: int, dim: int) -> np.ndarray:
+    """(I, D) float32: items that follow each other closely start close, which spares the network its first epochs."""
+    out = np.zeros((n_items, dim), np.float32)
+    found = places.factors(places.steps(done, n_items, NEAR, NEARNESS), dim)
+    if found.size:
+        out[:, : found.shape[1]] = found * (FIRST_SCALE / np.sqrt((found[np.unique(done.items)] ** 2).mean()))
+    return out
+
+
+def _take_over(network: SequenceNetwork, numbers: Catalogue, start: SequenceModel) -> None:
+    """What ``start`` knows of items and event types, which may be numbered otherwise, and all other weights."""
+    learnt = start.network.state_dict()
+    mine = dict(network.named_parameters())
+    for name, ids, known in (
+        ("item", numbers.item_ids, start.catalogue.item_ids),
+        ("event_type.weight", numbers.event_types, start.catalogue.event_types),
+        ("repeat", numbers.event_types, start.catalogue.event_types),
+    ):
+        place = pd.Index(known).get_indexer(ids)
+        value = learnt.pop(name)
+        if name == "repeat":
+            mine[name][:, np.flatnonzero(place >= 0)] = value[:, place[place >= 0]]
+            mine[name][:, -1] = value[:, -1]
+        else:
+            mine[name][np.flatnonzero(place >= 0)] = value[place[place >= 0]]
+            if name != "item":
+                mine[name][-1] = value[-1]
+    for name, value in learnt.items():
+        mine[name].copy_(value)
+
+
+def _train(
+    trainer: Trainer, withheld: Events, n_last: np.ndarray, epochs: int, progress: Callable[[Progress], None]
+) -> int:
+    """Epochs until the loss of withheld events no longer falls; puts the best weights in place, gives their epoch."""
+    best, best_epoch, weights = np.inf, 0, trainer.average
+    for epoch in range(1, epochs + 1):
+        measures = {"loss": trainer.epoch()}
+        if len(n_last):
+            measures["validation_loss"] = trainer.measure(withheld, n_last)
+        progress(Progress(step=epoch, steps=epochs, measures=measures))
+        if not len(n_last) or measures["validation_loss"] < best:
+            best, best_epoch = measures.get("validation_loss", best), epoch
+            weights = [value.clone() for value in trainer.average]
+        elif epoch - best_epoch >= PATIENCE:
+            break
+    trainer.average = weights
+    return best_epoch
+
+
+def _go_on(
+    trainer: Trainer,
+    start: SequenceModel,
+    done: Histories,
+    rng: np.random.Generator,
+    progress: Callable[[Progress], None],
+) -> int:
+    """A few epochs over users with events that are new to ``start``, and as many others."""
+    users, lengths = _fingerprint(done)
+    place = np.minimum(np.searchsorted(start.learnt[0], users), len(start.learnt[0]) - 1)
+    same = (start.learnt[0][place] == users) & (start.learnt[1][place] == lengths)
+    order = np.argsort(pd.util.hash_array(done.user_ids.astype(object)), kind="stable")  # of the fingerprint
+    new, old = np.sort(order[~same]), np.sort(order[same])
+    if not len(new):
+        return start.epochs
+    old = rng.choice(old, min(len(old), int(np.ceil(REHEARSAL * len(new)))), replace=False)
+    for epoch in range(1, FURTHER_EPOCHS + 1):
+        loss = trainer.epoch(np.sort(np.concatenate([new, old])))
+        progress(Progress(step=epoch, steps=FURTHER_EPOCHS, measures={"loss": loss}))
+    return start.epochs
+
+
+def _fingerprint(done: Histories) -> tuple[np.ndarray, np.ndarray]:
+    """(U,) uint64 hashes of the user ids, ascending, and (U,) int64 lengths of their histories."""
+    hashes = pd.util.hash_array(done.user_ids.astype(object))
+    order = np.argsort(hashes, kind="stable")
+    return hashes[order], np.diff(done.offsets)[order]
+
+
+def _questions(
+    done: Histories, held: np.ndarray, datasets: Datasets, rows: pd.DataFrame
+) -> list[tuple[Request, np.ndarray]]:
+    """What validation users would have asked before their withheld events, and these."""
+    about = {}
+    if datasets.users is not None:
+        about = datasets.users.set_index("USER_ID").to_dict("index")
+    out = []
+    for user in np.flatnonzero(held):
+        end = done.offsets[user + 1]
+        cut = end - held[user]
+        past = slice(done.offsets[user], cut)
+        request = Request(
+            history=History(done.items[past], done.times[past], done.event_types[past]),
+            now=int(done.times[cut]),
+            user=about.get(done.user_ids[user], {}),
+            context=rows.iloc[cut].to_dict(),
+        )
+        out.append((request, done.items[cut:end]))
+    return out
+
+
+def _blend(model: SequenceModel, questions: list[tuple[Request, np.ndarray]]) -> np.ndarray:
+    """(2,) weights of network and transitions under which the withheld items are likeliest."""
+    n_items = len(model.catalogue.item_ids)
+    questions = questions[: max(100, BLEND_CELLS // n_items)]
+    if not questions:
+        return DEFAULT_BLEND
+    parts = model.components([request for request, _ in questions])  # (P, Q, I)
+    row = np.repeat(np.arange(len(questions)), [len(items) for _, items in questions])
+    item = np.concatenate([items for _, items in questions])
+    out = model.situation.created[item] > np.array([request.now for request, _ in questions])[row]
+    row, item = row[~out], item[~out]
+    share = 1 / np.bincount(row)[row] / len(questions)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = np.tensordot(weights.astype(np.float32), parts, 1)
+        logits -= logits.max(axis=1, keepdims=True)
+        chance = np.exp(logits)
+        total = chance.sum(axis=1, keepdims=True)
+        chance /= total
+        value = (share * (np.log(total[row, 0]) - logits[row, item])).sum()
+        wanted = (share * parts[:, row, item]).sum(axis=1)
+        return float(value), (np.einsum("pqi,qi->p", parts, chance) / len(questions) - wanted).astype(np.float64)
+
+    best = minimize(loss, DEFAULT_BLEND, jac=True, method="L-BFGS-B", bounds=BLEND_BOUNDS)
+    return best.x.astype(np.float32)

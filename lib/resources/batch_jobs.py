@@ -1,0 +1,264 @@
+"""Batch inference and batch segments: the same answers for many users or items, files in, files out.
+
+This version checks and keeps the jobs, and says in their failure reason that it cannot carry them out yet.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection
+
+from lib.resources import datasets, locations, recipes, records
+from lib.resources.account import Account
+from lib.resources.errors import InvalidInputException
+from lib.resources.filters import Filter
+from lib.resources.lifecycle import UNFINISHED, Status
+from lib.resources.solution_versions import SolutionVersion
+from lib.store import jobs
+
+NUM_RESULTS, MOST_RESULTS, MOST_USERS = 25, 500, 5_000_000
+SEGMENTATION = "USER_SEGMENTATION"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchInferenceJob:
+    """Recommendations for each line of the input."""
+
+    KIND: ClassVar = "batch-inference-job"
+    PARENT: ClassVar = "solution_version_arn"
+
+    job_name: str
+    batch_inference_job_arn: str
+    solution_version_arn: str
+    job_input: dict[str, Any]
+    job_output: dict[str, Any]
+    role_arn: str
+    creation_date_time: datetime
+    last_updated_date_time: datetime
+    filter_arn: str | None = None
+    num_results: int = NUM_RESULTS
+    batch_inference_job_config: dict[str, Any] | None = None
+    batch_inference_job_mode: str = "BATCH_INFERENCE"
+    theme_generation_config: dict[str, Any] | None = None
+    status: Status = Status.CREATE_PENDING
+    failure_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSegmentJob:
+    """Users for each line of the input."""
+
+    KIND: ClassVar = "batch-segment-job"
+    PARENT: ClassVar = "solution_version_arn"
+
+    job_name: str
+    batch_segment_job_arn: str
+    solution_version_arn: str
+    job_input: dict[str, Any]
+    job_output: dict[str, Any]
+    role_arn: str
+    creation_date_time: datetime
+    last_updated_date_time: datetime
+    filter_arn: str | None = None
+    num_results: int = NUM_RESULTS
+    status: Status = Status.CREATE_PENDING
+    failure_reason: str | None = None
+
+
+def create_batch_inference_job(
+    account: Account,
+    *,
+    job_name: str,
+    solution_version_arn: str,
+    job_input: dict[str, Any],
+    job_output: dict[str, Any],
+    role_arn: str,
+    filter_arn: str | None = None,
+    num_results: int | None = None,
+    batch_inference_job_config: dict[str, Any] | None = None,
+    tags: list[dict[str, str]] | None = None,
+    batch_inference_job_mode: str = "BATCH_INFERENCE",
+    theme_generation_config: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Ask for recommendations for every line of the input."""
+    now = account.now()
+    arn = account.arn(BatchInferenceJob.KIND, job_name)
+    _check_size(num_results, MOST_RESULTS)
+    themes = batch_inference_job_mode == "THEME_GENERATION"
+    if themes != (theme_generation_config is not None):
+        raise InvalidInputException("themeGenerationConfig goes with batchInferenceJobMode THEME_GENERATION.")
+    with account.store.transaction() as tx:
+        version = _checked(tx, account, solution_version_arn, filter_arn, job_input, job_output)
+        recipe = recipes.of_arn(version.recipe_arn)
+        if not recipe.batch or recipe.recipe_type == SEGMENTATION:
+            raise InvalidInputException(f"{recipe.name} does not answer batch inference jobs.")
+        if themes:
+            _check_themes(tx, account, version, theme_generation_config)
+        new = BatchInferenceJob(
+            job_name=job_name,
+            batch_inference_job_arn=arn,
+            solution_version_arn=solution_version_arn,
+            job_input=job_input,
+            job_output=job_output,
+            role_arn=role_arn,
+            creation_date_time=now,
+            last_updated_date_time=now,
+            filter_arn=filter_arn,
+            num_results=num_results or NUM_RESULTS,
+            batch_inference_job_config=batch_inference_job_config,
+            batch_inference_job_mode=batch_inference_job_mode,
+            theme_generation_config=theme_generation_config,
+        )
+        _keep(tx, account, new, tags, "pending_batch_inference_jobs", version)
+    account.wake()
+    return {"batchInferenceJobArn": arn}
+
+
+def create_batch_segment_job(
+    account: Account,
+    *,
+    job_name: str,
+    solution_version_arn: str,
+    job_input: dict[str, Any],
+    job_output: dict[str, Any],
+    role_arn: str,
+    filter_arn: str | None = None,
+    num_results: int | None = None,
+    tags: list[dict[str, str]] | None = None,
+) -> dict[str, Any]:
+    """Ask for a segment of users for every line of the input."""
+    now = account.now()
+    arn = account.arn(BatchSegmentJob.KIND, job_name)
+    _check_size(num_results, MOST_USERS)
+    with account.store.transaction() as tx:
+        version = _checked(tx, account, solution_version_arn, filter_arn, job_input, job_output)
+        recipe = recipes.of_arn(version.recipe_arn)
+        if recipe.recipe_type != SEGMENTATION:
+            raise InvalidInputException(f"{recipe.name} makes no segments: a recipe of type {SEGMENTATION} does.")
+        new = BatchSegmentJob(
+            job_name=job_name,
+            batch_segment_job_arn=arn,
+            solution_version_arn=solution_version_arn,
+            job_input=job_input,
+            job_output=job_output,
+            role_arn=role_arn,
+            creation_date_time=now,
+            last_updated_date_time=now,
+            filter_arn=filter_arn,
+            num_results=num_results or NUM_RESULTS,
+        )
+        _keep(tx, account, new, tags, "pending_batch_segment_jobs", version)
+    account.wake()
+    return {"batchSegmentJobArn": arn}
+
+
+def describe_batch_inference_job(account: Account, *, batch_inference_job_arn: str) -> dict[str, Any]:
+    """The job, its status, and why it failed if it did."""
+    job = records.find(account, BatchInferenceJob, batch_inference_job_arn)
+    if job.status in UNFINISHED:
+        account.wake()
+    return {"batchInferenceJob": job}
+
+
+def describe_batch_segment_job(account: Account, *, batch_segment_job_arn: str) -> dict[str, Any]:
+    """The job, its status, and why it failed if it did."""
+    job = records.find(account, BatchSegmentJob, batch_segment_job_arn)
+    if job.status in UNFINISHED:
+        account.wake()
+    return {"batchSegmentJob": job}
+
+
+def list_batch_inference_jobs(
+    account: Account,
+    *,
+    solution_version_arn: str | None = None,
+    next_token: str | None = None,
+    max_results: int | None = None,
+) -> dict[str, Any]:
+    """All jobs, or those of a version, oldest first."""
+    return records.page(account, BatchInferenceJob, "batchInferenceJobs", solution_version_arn, next_token, max_results)
+
+
+def list_batch_segment_jobs(
+    account: Account,
+    *,
+    solution_version_arn: str | None = None,
+    next_token: str | None = None,
+    max_results: int | None = None,
+) -> dict[str, Any]:
+    """All jobs, or those of a version, oldest first."""
+    return records.page(account, BatchSegmentJob, "batchSegmentJobs", solution_version_arn, next_token, max_results)
+
+
+def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Connection], None]:
+    """Raises InvalidInputException: batch jobs come with a later version."""
+    raise InvalidInputException("Batch jobs are not available in this version: ask a campaign line by line.")
+
+
+def _checked(
+    tx: Connection,
+    account: Account,
+    version_arn: str,
+    filter_arn: str | None,
+    job_input: dict[str, Any],
+    job_output: dict[str, Any],
+) -> SolutionVersion:
+    version = records.get(tx, account, SolutionVersion, version_arn)
+    records.require_active(version)
+    if filter_arn is not None:
+        found = records.get(tx, account, Filter, filter_arn)
+        records.require_active(found)
+        if found.dataset_group_arn != version.dataset_group_arn:
+            raise InvalidInputException(f"{filter_arn} belongs to another dataset group than {version_arn}.")
+    for what, check, path in (
+        ("input", locations.readable, job_input["s3DataSource"]["path"]),
+        ("output", locations.resolve, job_output["s3DataDestination"]["path"]),
+    ):
+        try:
+            check(account, path)
+        except InvalidInputException as error:
+            raise InvalidInputException(f"Invalid S3 {what} path. {error}") from error
+    return version
+
+
+def _check_size(num_results: int | None, most: int) -> None:
+    if num_results is not None and not 1 <= num_results <= most:
+        raise InvalidInputException(f"numResults is {num_results}, expected 1 to {most}.")
+
+
+def _check_themes(tx: Connection, account: Account, version: SolutionVersion, config: dict[str, Any]) -> None:
+    name = config["fieldsForThemeGeneration"]["itemName"]
+    items = datasets.schemas(tx, account, version.dataset_group_arn).get("ITEMS")
+    if not version.recipe_arn.endswith("/aws-similar-items"):
+        raise InvalidInputException("THEME_GENERATION goes with versions of aws-similar-items alone.")
+    if items is None or name not in items or not any(field.textual for field in items.fields):
+        raise InvalidInputException(f"Themes need an ITEMS schema with a textual field and with {name}.")
+
+
+def _keep(
+    tx: Connection,
+    account: Account,
+    new: BatchInferenceJob | BatchSegmentJob,
+    tags: list[dict[str, str]] | None,
+    quota: str,
+    version: SolutionVersion,
+) -> None:
+    pending = sum(job.status in UNFINISHED for job in records.every(tx, account, type(new)))
+    records.add(tx, account, new, tags)
+    records.limit(account, quota, pending, "More than {} resources with PENDING or IN_PROGRESS status.")
+    jobs.add(tx, records.arn_of(new), type(new).KIND, "training", version.dataset_group_arn)
+
+
+OPERATIONS = {
+    operation.__name__: operation
+    for operation in (
+        create_batch_inference_job,
+        create_batch_segment_job,
+        describe_batch_inference_job,
+        describe_batch_segment_job,
+        list_batch_inference_jobs,
+        list_batch_segment_jobs,
+    )
+}

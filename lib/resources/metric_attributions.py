@@ -1,0 +1,200 @@
+"""Metric attributions: what recommendations brought about, counted from events.
+
+This version checks and keeps them, and says in their failure reason that it does not count yet.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection
+
+from lib.resources import datasets, locations, records
+from lib.resources.account import Account
+from lib.resources.dataset_groups import DatasetGroup
+from lib.resources.errors import (
+    InvalidInputException,
+    LimitExceededException,
+    ResourceAlreadyExistsException,
+    ResourceNotFoundException,
+)
+from lib.resources.lifecycle import UNFINISHED, Status
+from lib.store import jobs
+
+SUM = re.compile(r"SUM\(\s*(Items|Interactions)\.([A-Za-z_][A-Za-z\d_]*)\s*\)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricAttribution:
+    """One a group.  metrics: ``{eventType, metricName, expression}``."""
+
+    KIND: ClassVar = "metric-attribution"
+    PARENT: ClassVar = "dataset_group_arn"
+
+    name: str
+    metric_attribution_arn: str
+    dataset_group_arn: str
+    metrics: list[dict[str, str]]
+    metrics_output_config: dict[str, Any]
+    creation_date_time: datetime
+    last_updated_date_time: datetime
+    status: Status = Status.CREATE_PENDING
+    rests: datetime | None = None
+    failure_reason: str | None = None
+
+
+def create_metric_attribution(
+    account: Account,
+    *,
+    name: str,
+    dataset_group_arn: str,
+    metrics: list[dict[str, str]],
+    metrics_output_config: dict[str, Any],
+) -> dict[str, Any]:
+    """Keep what is to be counted, after checking it against the group's schemas."""
+    now = account.now()
+    arn = account.arn(MetricAttribution.KIND, name)
+    with account.store.transaction() as tx:
+        records.require_active(records.get(tx, account, DatasetGroup, dataset_group_arn))
+        for existing, _ in records.children(tx, dataset_group_arn, MetricAttribution.KIND):
+            raise ResourceAlreadyExistsException(
+                f"Another resource with Arn {existing} already exists. A dataset group has one metric attribution."
+            )
+        _check(tx, account, dataset_group_arn, metrics, metrics_output_config)
+        new = MetricAttribution(
+            name=name,
+            metric_attribution_arn=arn,
+            dataset_group_arn=dataset_group_arn,
+            metrics=metrics,
+            metrics_output_config=metrics_output_config,
+            creation_date_time=now,
+            last_updated_date_time=now,
+        )
+        records.add(tx, account, new)
+        jobs.add(tx, arn, MetricAttribution.KIND, "import", arn)
+    account.wake()
+    return {"metricAttributionArn": arn}
+
+
+def describe_metric_attribution(account: Account, *, metric_attribution_arn: str) -> dict[str, Any]:
+    """The attribution and its status."""
+    found = records.find(account, MetricAttribution, metric_attribution_arn)
+    if found.status in UNFINISHED:
+        account.wake()
+    return {"metricAttribution": found}
+
+
+def list_metric_attributions(
+    account: Account,
+    *,
+    dataset_group_arn: str | None = None,
+    next_token: str | None = None,
+    max_results: int | None = None,
+) -> dict[str, Any]:
+    """All attributions, or that of a group."""
+    return records.page(account, MetricAttribution, "metricAttributions", dataset_group_arn, next_token, max_results)
+
+
+def list_metric_attribution_metrics(
+    account: Account,
+    *,
+    metric_attribution_arn: str | None = None,
+    next_token: str | None = None,
+    max_results: int | None = None,
+) -> dict[str, Any]:
+    """The metrics of an attribution."""
+    if metric_attribution_arn is None:
+        raise InvalidInputException("metricAttributionArn is missing.")
+    listed = f"metrics|{metric_attribution_arn}"
+    metrics = records.find(account, MetricAttribution, metric_attribution_arn).metrics
+    start = records.token_position(listed, next_token) if next_token is not None else 0
+    end = start + (max_results or records.PAGE)
+    return {"metrics": metrics[start:end], "nextToken": records.token(listed, end) if end < len(metrics) else None}
+
+
+def update_metric_attribution(
+    account: Account,
+    *,
+    metric_attribution_arn: str | None = None,
+    add_metrics: list[dict[str, str]] | None = None,
+    remove_metrics: list[str] | None = None,
+    metrics_output_config: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Add metrics, remove some by name, or change where they go."""
+    if metric_attribution_arn is None:
+        raise InvalidInputException("metricAttributionArn is missing.")
+    with account.store.transaction() as tx:
+        found = records.get(tx, account, MetricAttribution, metric_attribution_arn)
+        records.refuse_moving(found)
+        names = {metric["metricName"] for metric in found.metrics}
+        if unknown := set(remove_metrics or ()) - names:
+            raise ResourceNotFoundException(f"{metric_attribution_arn} has no metric {', '.join(sorted(unknown))}.")
+        metrics = [metric for metric in found.metrics if metric["metricName"] not in (remove_metrics or ())]
+        metrics += add_metrics or []
+        output = metrics_output_config or found.metrics_output_config
+        _check(tx, account, found.dataset_group_arn, metrics, output)
+        now = account.now()
+        changed = replace(found, metrics=metrics, metrics_output_config=output, last_updated_date_time=now)
+        records.save(tx, changed)
+    return {"metricAttributionArn": metric_attribution_arn}
+
+
+def delete_metric_attribution(account: Account, *, metric_attribution_arn: str) -> dict[str, Any]:
+    """Delete an attribution; what was written stays."""
+    with account.store.transaction() as tx:
+        found = records.get(tx, account, MetricAttribution, metric_attribution_arn)
+        records.refuse_moving(found)
+        jobs.forget(tx, [metric_attribution_arn])
+        records.gone(tx, account, found)
+    return {}
+
+
+def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Connection], None]:
+    """Raises InvalidInputException: counting comes with a later version."""
+    raise InvalidInputException("Metric attribution is not available in this version: nothing is counted.")
+
+
+def _check(
+    tx: Connection, account: Account, dataset_group_arn: str, metrics: list[dict[str, str]], output: dict[str, Any]
+) -> None:
+    schemas = datasets.schemas(tx, account, dataset_group_arn)
+    if "INTERACTIONS" not in schemas or "EVENT_TYPE" not in schemas["INTERACTIONS"]:
+        raise InvalidInputException("A metric attribution needs an INTERACTIONS schema with EVENT_TYPE.")
+    most = account.quotas["metrics_per_attribution"]
+    if len(metrics) > most:
+        raise LimitExceededException(f"{len(metrics)} metrics, a metric attribution may have {most:g}.")
+    names = [metric["metricName"] for metric in metrics]
+    if len(set(names)) < len(names):
+        raise InvalidInputException("metricName must be unique within a metric attribution.")
+    for metric in metrics:
+        _check_expression(metric["expression"], schemas)
+    if "s3DataDestination" in output:
+        locations.resolve(account, output["s3DataDestination"]["path"])
+
+
+def _check_expression(expression: str, schemas: dict[str, Any]) -> None:
+    if re.fullmatch(r"SAMPLECOUNT\(\s*\)", expression, re.IGNORECASE):
+        return
+    found = SUM.fullmatch(expression)
+    if not found:
+        raise InvalidInputException(
+            f"expression is {expression!r}, expected SAMPLECOUNT(), SUM(Items.<COLUMN>) or SUM(Interactions.<COLUMN>)."
+        )
+    schema = schemas.get(found[1].upper())
+    if schema is None or found[2] not in schema or not schema[found[2]].numeric:
+        raise InvalidInputException(f"{expression}: {found[1]} has no numeric column {found[2]}.")
+
+
+OPERATIONS = {
+    operation.__name__: operation
+    for operation in (
+        create_metric_attribution,
+        describe_metric_attribution,
+        list_metric_attributions,
+        list_metric_attribution_metrics,
+        update_metric_attribution,
+        delete_metric_attribution,
+    )
+}
