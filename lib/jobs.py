@@ -33,6 +33,7 @@ from lib.resources import (
     metric_attributions,
     recommenders,
     records,
+    s3,
     solution_versions,
 )
 from lib.resources.account import Account
@@ -127,6 +128,7 @@ def open_account(
         quotas=quotas(changed_quotas or {}),
         wake=_Waker(store, command),
         buckets=folders,
+        s3=s3.connect,
         seed=seed,
         settling=settling,
     )
