@@ -296,6 +296,8 @@ def newcomers(run: str, count: int, prefix: str = "new") -> list[dict[str, objec
     rows = data.items.set_index("ITEM_ID").loc[popular_items(run, count)]
     if "CREATION_TIMESTAMP" in rows:
         rows["CREATION_TIMESTAMP"] = newest_time(run)
+    if "TITLE" in rows:
+        rows["TITLE"] = "New: " + rows["TITLE"]
     return [
         {"itemId": f"{prefix}-{number}"}
         | {schemas.camel_case(name): value for name, value in row.items() if name in schema.columns and pd.notna(value)}
