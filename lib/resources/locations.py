@@ -39,9 +39,12 @@ def readable(account: Account, location: str) -> list[Path]:
     Raises InvalidInputException where there is none.
     """
     path = resolve(account, location)
-    if path.is_file() and not location.endswith("/"):
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+    try:
+        if path.is_file() and not location.endswith("/"):
+            return [path]
+        files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+    except OSError:  # not ours to read, or a name that no file can have
+        files = []
     if not files:
         raise InvalidInputException(
             f"Insufficient privileges for accessing data in S3. {location}: no such file, nor a folder with files."
@@ -50,8 +53,13 @@ def readable(account: Account, location: str) -> list[Path]:
 
 
 def _split(location: str) -> tuple[str, str, str]:
-    parts = urlsplit(location)
+    form = InvalidInputException(f"Invalid Data location. {location!r} is not of the form s3://bucket/key.")
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        raise form from None
     key = unquote(parts.path).lstrip("/") if parts.scheme == "file" else location[len("s3://") :].partition("/")[2]
-    if parts.scheme not in ("s3", "file") or (parts.scheme == "s3") != bool(parts.netloc) or ".." in key.split("/"):
-        raise InvalidInputException(f"Invalid Data location. {location!r} is not of the form s3://bucket/key.")
+    named = parts.scheme in ("s3", "file") and (parts.scheme == "s3") == bool(parts.netloc)
+    if not named or ".." in key.split("/") or "\0" in key:
+        raise form
     return parts.scheme, parts.netloc, key
