@@ -6,6 +6,8 @@ from urllib.parse import unquote, urlsplit
 from lib.resources.account import Account
 from lib.resources.errors import InvalidInputException
 
+NAME_BYTES = 255  # of a file or folder
+
 
 def resolve(account: Account, location: str) -> Path:
     """The path a location stands for; nothing need be there yet.
@@ -39,12 +41,9 @@ def readable(account: Account, location: str) -> list[Path]:
     Raises InvalidInputException where there is none.
     """
     path = resolve(account, location)
-    try:
-        if path.is_file() and not location.endswith("/"):
-            return [path]
-        files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
-    except OSError:  # not ours to read, or a name that no file can have
-        files = []
+    if path.is_file() and not location.endswith("/"):
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
     if not files:
         raise InvalidInputException(
             f"Insufficient privileges for accessing data in S3. {location}: no such file, nor a folder with files."
@@ -60,6 +59,7 @@ def _split(location: str) -> tuple[str, str, str]:
         raise form from None
     key = unquote(parts.path).lstrip("/") if parts.scheme == "file" else location[len("s3://") :].partition("/")[2]
     named = parts.scheme in ("s3", "file") and (parts.scheme == "s3") == bool(parts.netloc)
-    if not named or ".." in key.split("/") or "\0" in key:
+    steps = key.split("/")
+    if not named or ".." in steps or "\0" in key or max(len(step.encode()) for step in steps) > NAME_BYTES:
         raise form
     return parts.scheme, parts.netloc, key

@@ -1,6 +1,7 @@
 """Requests drawn from the service models' shapes: valid ones, and ones with something wrong somewhere."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -44,7 +45,7 @@ class Requests:
     @st.composite
     @staticmethod
     def _spoilt(draw: Any, requests: st.SearchStrategy[dict[str, Any]]) -> dict[str, Any]:
-        request = draw(requests)
+        request = deepcopy(draw(requests))  # parts of it may be among what is known
         place, steps = request, draw(st.integers(0, 4))
         while isinstance(place, dict | list) and place:
             key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
