@@ -105,11 +105,14 @@ def list_metric_attribution_metrics(
     next_token: str | None = None,
     max_results: int | None = None,
 ) -> dict[str, Any]:
-    """The metrics of an attribution."""
+    """The metrics of an attribution.  This list's model knows no ResourceNotFoundException."""
     if metric_attribution_arn is None:
         raise InvalidInputException("metricAttributionArn is missing.")
     listed = f"metrics|{metric_attribution_arn}"
-    metrics = records.find(account, MetricAttribution, metric_attribution_arn).metrics
+    try:
+        metrics = records.find(account, MetricAttribution, metric_attribution_arn).metrics
+    except ResourceNotFoundException as error:
+        raise InvalidInputException(str(error)) from error
     start = records.token_position(listed, next_token) if next_token is not None else 0
     end = start + (max_results or records.PAGE)
     return {"metrics": metrics[start:end], "nextToken": records.token(listed, end) if end < len(metrics) else None}
