@@ -78,7 +78,7 @@ WORK: dict[str, Work] = {
         Work(DatasetImportJob, dataset_import_jobs.run),
         Work(SolutionVersion, solution_versions.run),
         Work(BatchInferenceJob, batch_jobs.run),
-        Work(BatchSegmentJob, batch_jobs.run),
+        Work(BatchSegmentJob, batch_jobs.run_segment),
         Work(Recommender, recommenders.run),
         Work(MetricAttribution, metric_attributions.run),
         Work(DatasetExportJob, dataset_export_jobs.run),

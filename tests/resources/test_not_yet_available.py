@@ -3,60 +3,12 @@
 import pytest
 
 from lib.resources import OPERATIONS
-from lib.resources.errors import InvalidInputException, LimitExceededException, ResourceInUseException
+from lib.resources.errors import InvalidInputException, ResourceInUseException
 from lib.service import model
 from tests.resources.workflow import ITEMS, interactions
 
 ROLE = "arn:aws:iam::123456789012:role/r"
 COUNT = {"eventType": "click", "metricName": "clicks", "expression": "SAMPLECOUNT()"}
-
-
-def batch(personalize, version, name="b", source=None, **members):
-    source = source or personalize.put(interactions(3), "users.json")["dataLocation"]
-    return personalize.create_batch_inference_job(
-        job_name=name,
-        solution_version_arn=version,
-        job_input={"s3DataSource": {"path": source}},
-        job_output={"s3DataDestination": {"path": "s3://data/out/"}},
-        role_arn=ROLE,
-        **members,
-    )["batchInferenceJobArn"]
-
-
-def test_a_batch_job_fails_and_says_so(personalize):
-    _, version = personalize.trained()
-    arn = batch(personalize, version)
-    personalize.work()
-    job = personalize.describe_batch_inference_job(batch_inference_job_arn=arn)["batchInferenceJob"]
-    assert job.status == "CREATE FAILED" and "not available in this version" in job.failure_reason
-    assert (job.num_results, job.batch_inference_job_mode) == (25, "BATCH_INFERENCE")
-
-
-def test_batch_jobs_that_make_no_sense_are_refused(personalize):
-    _, version = personalize.trained()
-    with pytest.raises(InvalidInputException, match="Invalid S3 input path"):
-        batch(personalize, version, source="s3://data/none.json")
-    with pytest.raises(InvalidInputException, match="numResults"):
-        batch(personalize, version, num_results=501)
-    with pytest.raises(InvalidInputException, match="THEME_GENERATION"):
-        batch(personalize, version, batch_inference_job_mode="THEME_GENERATION")
-    for number in range(5):
-        batch(personalize, version, f"b{number}")
-    with pytest.raises(LimitExceededException):
-        batch(personalize, version, "b5")
-
-
-def test_a_filter_is_held_by_a_batch_job_that_has_not_ended(personalize):
-    _, version = personalize.trained()
-    group = personalize.list_dataset_groups()["datasetGroups"][0].dataset_group_arn
-    arn = personalize.create_filter(
-        name="f", dataset_group_arn=group, filter_expression='EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")'
-    )["filterArn"]
-    batch(personalize, version, filter_arn=arn)
-    with pytest.raises(ResourceInUseException, match="batch-inference-job"):
-        personalize.delete_filter(filter_arn=arn)
-    personalize.work()
-    personalize.delete_filter(filter_arn=arn)
 
 
 def test_segments_need_a_recipe_that_makes_them(personalize):
