@@ -5,6 +5,7 @@ lot, users with histories of like length are scored together; the answers stand 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from lib.campaigns import Campaign, Restriction, Visitor
 from lib.filters import Filter, FilterError
 from lib.ranking import SCORED_AT_ONCE, recommend
 from lib.recipes.recipe import Request
+from lib.reproducible import THREADS
 
 LINES_AT_ONCE = 4_096
 ROWS_AT_ONCE = 256  # scored together
@@ -91,14 +93,11 @@ class Batch:
         outputs: list[Mapping[str, Any]] = [{"recommendedItems": []}] * len(asked)
         readable = [n for n, one in enumerate(asked) if one.error is None]
         readable.sort(key=lambda n: len(asked[n].visitor.history.items))
-        for start in range(0, len(readable), ROWS_AT_ONCE):
-            part = readable[start : start + ROWS_AT_ONCE]
-            for n in part:
-                self._ask(asked[n])
-            part = [n for n in part if asked[n].error is None]
-            for n, output in zip(part, self._answers([asked[n] for n in part])):
-                outputs[n] = output
-                asked[n].allowed = None  # a byte an item, which thousands of lines need not keep
+        parts = [readable[start : start + ROWS_AT_ONCE] for start in range(0, len(readable), ROWS_AT_ONCE)]
+        with ThreadPoolExecutor(THREADS) as threads:
+            for part, found in zip(parts, threads.map(lambda part: self._answers([asked[n] for n in part]), parts)):
+                for n, output in zip(part, found):
+                    outputs[n] = output
         for one in asked:
             tally.lines += 1
             if one.error is not None:
@@ -161,11 +160,17 @@ class Batch:
             raise LineError(f"userId is missing: the filter looks at a user: {self.wanted.text}")
         return Restriction(self.wanted, values)
 
-    def _answers(self, asked: Sequence[_Asked]) -> Iterator[dict[str, Any]]:
-        if not asked:
-            return iter(())
+    def _answers(self, asked: Sequence[_Asked]) -> list[dict[str, Any]]:
+        """An output for each line; what cannot be answered gets its error and an empty list."""
+        for one in asked:
+            self._ask(one)
+        good = [one for one in asked if one.error is None]
         ranking = self.loaded.recipe.recipe_type == "PERSONALIZED_RANKING"
-        return self._rerank(asked) if ranking else self._recommend(asked)
+        answers = iter(()) if not good else self._rerank(good) if ranking else self._recommend(good)
+        outputs = [next(answers) if one.error is None else {"recommendedItems": []} for one in asked]
+        for one in good:
+            one.allowed = None  # a byte an item, which thousands of lines need not keep
+        return outputs
 
     def _recommend(self, asked: Sequence[_Asked]) -> Iterator[dict[str, Any]]:
         loaded = self.loaded

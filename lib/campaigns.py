@@ -231,7 +231,7 @@ class Campaign:
         context: Mapping[str, str] | None = None,
         restriction: Restriction | None = None,
     ) -> tuple[Request, np.ndarray | None]:
-        """What a model is asked for a visitor, and the rows of items that may be answered: (n_rows,) bool, None for all.
+        """What the model is asked for a visitor, and the rows of items that pass: (n_rows,) bool, None for all.
 
         Raises FilterError as ``recommend`` does.
         """
