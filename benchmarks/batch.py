@@ -1,7 +1,7 @@
 """Batch inference against the same questions asked one by one: lines per second, both in one run, and their ratio.
 
-A sequence recipe on made-up data of 10,000 items, then popularity for a million users on 50,000 items, answer one request
-after another over HTTP (a client that waits for each answer), and the lines of a batch job in a worker of its own.
+A sequence recipe on made-up data of 10,000 items, then popularity for a million users on 50,000 items, answer one
+request after another over HTTP (a client that waits for each answer), and a batch job's lines in a worker of its own.
 ``python benchmarks/batch.py [USERS]``
 """
 

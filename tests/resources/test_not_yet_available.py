@@ -3,7 +3,7 @@
 import pytest
 
 from lib.resources import OPERATIONS
-from lib.resources.errors import InvalidInputException, ResourceInUseException
+from lib.resources.errors import InvalidInputException
 from lib.service import model
 from tests.resources.workflow import ITEMS, interactions
 
@@ -21,23 +21,6 @@ def test_segments_need_a_recipe_that_makes_them(personalize):
             job_output={"s3DataDestination": {"path": "s3://data/out/"}},
             role_arn=ROLE,
         )
-
-
-def test_a_recommender_needs_a_domain_and_fails_and_says_so(personalize):
-    recipe = "arn:aws:personalize:::recipe/aws-ecomm-recommended-for-you"
-    with pytest.raises(InvalidInputException, match="domains-specific Dataset Group"):
-        personalize.create_recommender(name="r", dataset_group_arn=personalize.group(), recipe_arn=recipe)
-    shop = personalize.group("shop", domain="ECOMMERCE")
-    arn = personalize.create_recommender(name="r", dataset_group_arn=shop, recipe_arn=recipe)["recommenderArn"]
-    personalize.work()
-    found = personalize.describe_recommender(recommender_arn=arn)["recommender"]
-    assert found.status == "CREATE FAILED" and "not available in this version" in found.failure_reason
-    with pytest.raises(ResourceInUseException):
-        personalize.stop_recommender(recommender_arn=arn)
-    with pytest.raises(ResourceInUseException, match="recommender/r"):
-        personalize.delete_dataset_group(dataset_group_arn=shop)
-    personalize.delete_recommender(recommender_arn=arn)
-    personalize.delete_dataset_group(dataset_group_arn=shop)
 
 
 def attribution(personalize, group, metrics):
