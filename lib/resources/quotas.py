@@ -23,6 +23,7 @@ DEFAULTS: Mapping[str, float] = {
     "pending_solution_versions": 20,
     "pending_data_deletion_jobs_per_group": 5,
     "metrics_per_attribution": 10,
+    "attribution_sources": 100,
     "tags_per_resource": 50,
     "minimum_interactions": 1000,
     "minimum_users": 25,

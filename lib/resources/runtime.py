@@ -26,6 +26,7 @@ from lib.recipes.recipe import Recipe
 from lib.recipes.use_cases import USE_CASES
 from lib.resources import datasets, recipes, recommenders, records
 from lib.resources.account import Account
+from lib.resources.attribution import origin
 from lib.resources.campaigns import Campaign
 from lib.resources.datasets import Dataset
 from lib.resources.errors import InvalidInputException, ResourceNotFoundException
@@ -468,7 +469,7 @@ def _recommendation_id(account: Account, campaign_arn: str, *parts: object) -> s
     """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
     told = f"{account.seed}|{campaign_arn}|{parts}|{account.now().isoformat()}|{next(_COUNT)}"
     drawn = uuid.UUID(bytes=hashlib.sha256(told.encode()).digest()[:16], version=4)
-    return f"RID-{str(drawn)[-25:]}-CID-{hashlib.sha256(campaign_arn.encode()).hexdigest()[:6]}"
+    return f"RID-{str(drawn)[-25:]}-CID-{origin(campaign_arn)}"
 
 
 OPERATIONS = {
