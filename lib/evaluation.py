@@ -25,6 +25,7 @@ from lib.data.datasets import Catalogue, Datasets, catalogue, histories
 from lib.data.splits import Split, split_time
 from lib.ranking import SCORED_AT_ONCE, Ranked, rank, recommend
 from lib.recipes.recipe import Model, Progress, Recipe, Request, Value
+from lib.reproducible import fix
 
 K = 25  # the longest list that Personalize's metrics look at
 OBJECTIVE_K = 100  # the list that average_rewards_at_k picks the 25 most rewarding items from
@@ -170,6 +171,7 @@ def evaluate_later(
     progress: Callable[[Progress], None],
 ) -> pd.DataFrame:
     """Fit on what happened before ``at`` (epoch seconds) and evaluate on what came: the temporal hold-out's table."""
+    fix(seed)
     split = split_time(datasets.interactions, at=at)
     past = Datasets(interactions=split.train, items=datasets.items, users=datasets.users, schemas=datasets.schemas)
     model = recipe.fit(past, parameters, seed=seed, progress=progress)
@@ -345,12 +347,12 @@ def choose(tables: Mapping[str, pd.DataFrame], *, incumbent: str, seed: int, met
     compared = compare(tables, baseline=incumbent, seed=seed, names=[metric]).set_index("version")
     best = incumbent if compared["mean"].max() == compared.loc[incumbent, "mean"] else compared["mean"].idxmax()
     row = compared.loc[best]
-    told = f"{metric} {row['mean']:.4f} on {row['users']} users"
+    told = f"{metric} {row['mean']:.2f} on {row['users']} users"
     if best == incumbent:
         return Choice(incumbent, f"{incumbent} has the best {told}: deploy it, or keep it.")
     gain = (
-        f"{row['difference']:+.4f} against {incumbent} (95 % interval {row['difference_low']:+.4f} to "
-        f"{row['difference_high']:+.4f})"
+        f"{row['difference']:+.2f} against {incumbent} (95 % interval {row['difference_low']:+.2f} to "
+        f"{row['difference_high']:+.2f})"
     )
     if row["difference_low"] > 0:
         return Choice(best, f"{best} has the best {told}, {gain}: surely better, deploy it.")

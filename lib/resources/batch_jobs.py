@@ -86,11 +86,12 @@ def create_batch_inference_job(
     now = account.now()
     arn = account.arn(BatchInferenceJob.KIND, job_name)
     _check_size(num_results, MOST_RESULTS)
+    _check_paths(account, job_input, job_output)
     themes = batch_inference_job_mode == "THEME_GENERATION"
     if themes != (theme_generation_config is not None):
         raise InvalidInputException("themeGenerationConfig goes with batchInferenceJobMode THEME_GENERATION.")
     with account.store.transaction() as tx:
-        version = _checked(tx, account, solution_version_arn, filter_arn, job_input, job_output)
+        version = _checked(tx, account, solution_version_arn, filter_arn)
         recipe = recipes.of_arn(version.recipe_arn)
         if not recipe.batch or recipe.recipe_type == SEGMENTATION:
             raise InvalidInputException(f"{recipe.name} does not answer batch inference jobs.")
@@ -132,8 +133,9 @@ def create_batch_segment_job(
     now = account.now()
     arn = account.arn(BatchSegmentJob.KIND, job_name)
     _check_size(num_results, MOST_USERS)
+    _check_paths(account, job_input, job_output)
     with account.store.transaction() as tx:
-        version = _checked(tx, account, solution_version_arn, filter_arn, job_input, job_output)
+        version = _checked(tx, account, solution_version_arn, filter_arn)
         recipe = recipes.of_arn(version.recipe_arn)
         if recipe.recipe_type != SEGMENTATION:
             raise InvalidInputException(f"{recipe.name} makes no segments: a recipe of type {SEGMENTATION} does.")
@@ -202,8 +204,6 @@ def _checked(
     account: Account,
     version_arn: str,
     filter_arn: str | None,
-    job_input: dict[str, Any],
-    job_output: dict[str, Any],
 ) -> SolutionVersion:
     version = records.get(tx, account, SolutionVersion, version_arn)
     records.require_active(version)
@@ -212,15 +212,19 @@ def _checked(
         records.require_active(found)
         if found.dataset_group_arn != version.dataset_group_arn:
             raise InvalidInputException(f"{filter_arn} belongs to another dataset group than {version_arn}.")
+    return version
+
+
+def _check_paths(account: Account, job_input: dict[str, Any], job_output: dict[str, Any]) -> None:
+    """Outside of transactions: S3 is asked what lies there."""
     for what, check, path in (
         ("input", locations.readable, job_input["s3DataSource"]["path"]),
-        ("output", locations.resolve, job_output["s3DataDestination"]["path"]),
+        ("output", locations.check, job_output["s3DataDestination"]["path"]),
     ):
         try:
             check(account, path)
         except InvalidInputException as error:
             raise InvalidInputException(f"Invalid S3 {what} path. {error}") from error
-    return version
 
 
 def _check_size(num_results: int | None, most: int) -> None:
