@@ -64,13 +64,28 @@ START_SECONDS = 3.0  # a worker that was just started has this long to take a jo
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one kind of job is: the resource whose status it moves, and the function that does it."""
+    """What one kind of job is: the resource whose status it moves, and the function that does it.
+
+    part: the resource's field whose status it moves instead, where the resource itself stays ACTIVE.
+    """
 
     noun: type
     run: Callable[[Account, str, Tell], Publish]
     in_progress: Status = Status.CREATE_IN_PROGRESS
     done: Status = Status.ACTIVE
     failed: Status = Status.CREATE_FAILED
+    part: str | None = None
+
+    def status(self, record: Any) -> Status:
+        """How far the record says that the job has come."""
+        return (record if self.part is None else getattr(record, self.part)).status
+
+    def moved(self, record: Any, status: Status, reason: str | None, now: datetime) -> Any:
+        """The record with the job's new status."""
+        changes = {"status": status, "failure_reason": reason, "last_updated_date_time": now}
+        if self.part is None:
+            return replace(record, **changes)
+        return replace(record, **{self.part: replace(getattr(record, self.part), **changes)})
 
 
 WORK: dict[str, Work] = {
@@ -79,13 +94,15 @@ WORK: dict[str, Work] = {
         Work(DatasetImportJob, dataset_import_jobs.run),
         Work(SolutionVersion, solution_versions.run),
         Work(BatchInferenceJob, batch_jobs.run),
-        Work(BatchSegmentJob, batch_jobs.run),
+        Work(BatchSegmentJob, batch_jobs.run_segment),
         Work(Recommender, recommenders.run),
         Work(MetricAttribution, metric_attributions.run),
         Work(DatasetExportJob, dataset_export_jobs.run),
         Work(DataDeletionJob, data_deletion_jobs.run, Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED),
     )
 }
+WORK[recommenders.UPDATE] = Work(Recommender, recommenders.run_update, part="latest_recommender_update")
+WORK[recommenders.RETRAINING] = Work(Recommender, recommenders.run_retraining, part="latest_retraining")
 
 
 class Stopped(Exception):
@@ -268,8 +285,8 @@ def _claim(account: Account, lane: str, slot: str) -> Row | None:
         jobs.change(tx, job.id, state=State.RUNNING, slot=slot)
         work = WORK[job.kind]
         record = records.get(tx, account, work.noun, job.arn)
-        if not job.stop and record.status is not work.in_progress:
-            records.save(tx, replace(record, status=work.in_progress, last_updated_date_time=account.now()))
+        if not job.stop and work.status(record) is not work.in_progress:
+            records.save(tx, work.moved(record, work.in_progress, None, account.now()))
         return job
 
 
@@ -302,8 +319,9 @@ def _work(account: Account, job: Row) -> None:
 
 
 def _end(tx: Connection, account: Account, job: Row, status: Status, reason: str | None) -> None:
-    record = records.get(tx, account, WORK[job.kind].noun, job.arn)
-    records.save(tx, replace(record, status=status, failure_reason=reason, last_updated_date_time=account.now()))
+    work = WORK[job.kind]
+    record = records.get(tx, account, work.noun, job.arn)
+    records.save(tx, work.moved(record, status, reason, account.now()))
     jobs.change(tx, job.id, state=State.OVER, slot=None)
 
 

@@ -1,22 +1,31 @@
 """Batch inference and batch segments: the same answers for many users or items, files in, files out.
 
-This version checks and keeps the jobs, and says in their failure reason that it cannot carry them out yet.
+A batch inference job that was killed goes on with the input file it was at; what it had written stays.  Segments are
+checked and kept, and say in their failure reason that they cannot be made yet.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
+import orjson
 from sqlalchemy import Connection
 
+from lib import filters
+from lib.batch import Batch, Tally
+from lib.campaigns import Campaign as Loaded
+from lib.data.datasets import combine
+from lib.recipes.recipe import Progress, Recipe
 from lib.resources import datasets, locations, recipes, records
 from lib.resources.account import Account
+from lib.resources.campaigns import check_exploration
 from lib.resources.errors import InvalidInputException
 from lib.resources.filters import Filter
 from lib.resources.lifecycle import UNFINISHED, Status
-from lib.resources.solution_versions import SolutionVersion
-from lib.store import jobs
+from lib.resources.solution_versions import SolutionVersion, version_folder
+from lib.store import events, jobs
 
 NUM_RESULTS, MOST_RESULTS, MOST_USERS = 25, 500, 5_000_000
 SEGMENTATION = "USER_SEGMENTATION"
@@ -95,6 +104,7 @@ def create_batch_inference_job(
         recipe = recipes.of_arn(version.recipe_arn)
         if not recipe.batch or recipe.recipe_type == SEGMENTATION:
             raise InvalidInputException(f"{recipe.name} does not answer batch inference jobs.")
+        _check_config(recipe, batch_inference_job_config or {})
         if themes:
             _check_themes(tx, account, version, theme_generation_config)
         new = BatchInferenceJob(
@@ -194,9 +204,112 @@ def list_batch_segment_jobs(
     return records.page(account, BatchSegmentJob, "batchSegmentJobs", solution_version_arn, next_token, max_results)
 
 
-def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Connection], None]:
-    """Raises InvalidInputException: batch jobs come with a later version."""
-    raise InvalidInputException("Batch jobs are not available in this version: ask a campaign line by line.")
+def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
+    """Write ``<input>.out`` below the destination for each input file.
+
+    Raises InvalidInputException where files cannot be read or written, or no line of them can be answered.
+    """
+    job = records.find(account, BatchInferenceJob, arn)
+    if job.theme_generation_config is not None:
+        raise InvalidInputException("THEME_GENERATION is not available in this version: leave it out.")
+    source, destination = job.job_input["s3DataSource"]["path"], job.job_output["s3DataDestination"]["path"]
+    files = _inputs(account, source)
+    folder = locations.resolve(account, destination)
+    batch = _batch(account, job)
+    sizes = [file.stat().st_size for file in files]
+    total, ended = Tally(), 0
+    for number, (file, size) in enumerate(zip(files, sizes)):
+
+        def told(read: int, tally: Tally, before: int = ended) -> None:
+            lines, errors = total.lines + tally.lines, total.errors + tally.errors
+            tell(Progress(step=before + read, steps=sum(sizes), measures={"lines": lines, "errors": errors}))
+
+        try:
+            tally = _answered(account, job, number, file, folder / f"{file.name}.out", batch, told)
+        except OSError as error:
+            raise InvalidInputException(
+                f"Insufficient privileges for reading {source} or writing to {destination}: {error}."
+            ) from error
+        total.add(tally)
+        ended += size
+    if total.errors == total.lines:
+        raise InvalidInputException(
+            f"Invalid S3 input path. None of the {total.lines} lines of {source} can be answered"
+            + (f"; the first says: {total.error}." if total.error else ".")
+        )
+    account.store.files.remove(_notes(job))
+    return lambda tx: None
+
+
+def run_segment(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
+    """Raises InvalidInputException: segments come with a later version."""
+    raise InvalidInputException("Batch segments are not available in this version.")
+
+
+def _batch(account: Account, job: BatchInferenceJob) -> Batch:
+    """The version with everything that was imported and put until now."""
+    with account.store.read() as tx:
+        version = records.get(tx, account, SolutionVersion, job.solution_version_arn)
+        group = datasets.of_group(tx, account, version.dataset_group_arn)
+        interactions = group["INTERACTIONS"].dataset_arn
+        schema = datasets.schemas(tx, account, version.dataset_group_arn)["INTERACTIONS"]
+        live = events.interactions(tx, interactions, schema)
+        state = events.state(tx, [interactions])
+        text = job.filter_arn and records.get(tx, account, Filter, job.filter_arn).filter_expression
+    data = datasets.load(account, version.dataset_group_arn, live_interactions=False)
+    latest = int(data.interactions["TIMESTAMP"].max()) if len(data.interactions) else 0
+    newest = [int(one.newest) for one in state.values() if one.newest is not None]
+    data = replace(data, interactions=combine(data.interactions, live, None))
+    recipe = recipes.of_arn(version.recipe_arn)
+    return Batch(
+        loaded=Loaded.load(recipe, version_folder(account, job.solution_version_arn) / "model", data),
+        num_results=job.num_results,
+        now=max([latest, *newest]),
+        wanted=filters.parse(text) if text else None,
+    )
+
+
+def _inputs(account: Account, source: str) -> list[Path]:
+    """The input's files in order; answers that an earlier job left beside them are no input."""
+    files = locations.readable(account, source)
+    names = {file.name for file in files}
+    files = [file for file in files if file.name.removesuffix(".out") not in names - {file.name}]
+    for quota, found in (("batch_files", len(files)), ("batch_bytes", sum(file.stat().st_size for file in files))):
+        if found > account.quotas[quota]:
+            raise InvalidInputException(
+                f"{source} holds {found} {quota.removeprefix('batch_')}, a job may have {account.quotas[quota]:g}: "
+                "split it."
+            )
+    return files
+
+
+def _answered(
+    account: Account,
+    job: BatchInferenceJob,
+    number: int,
+    file: Path,
+    target: Path,
+    batch: Batch,
+    tell: Callable[[int, Tally], None],
+) -> Tally:
+    """Answer one file, if that was not done before the job was killed; how its lines fared."""
+    from lib.training import written
+
+    note = f"{_notes(job)}/{number}.json"
+    path = account.store.files.path(note)
+    if path.exists() and target.exists():
+        return Tally(**orjson.loads(path.read_bytes()))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written(target) as aside, file.open("rb") as lines, aside.open("wb") as out:
+        tally = batch.answer_file(lines, out, tell)
+    with account.store.files.writing(note) as aside:
+        aside.write_bytes(orjson.dumps(asdict(tally)))
+    return tally
+
+
+def _notes(job: BatchInferenceJob) -> str:
+    """Where the store keeps which files of a job are done."""
+    return f"batch-inference-jobs/{job.job_name}"
 
 
 def _checked(
@@ -230,6 +343,16 @@ def _check_paths(account: Account, job_input: dict[str, Any], job_output: dict[s
 def _check_size(num_results: int | None, most: int) -> None:
     if num_results is not None and not 1 <= num_results <= most:
         raise InvalidInputException(f"numResults is {num_results}, expected 1 to {most}.")
+
+
+def _check_config(recipe: Recipe, config: dict[str, Any]) -> None:
+    exploration = config.get("itemExplorationConfig")
+    if exploration:
+        if not recipe.explores:
+            raise InvalidInputException(f"itemExplorationConfig: {recipe.name} does not explore: leave it out.")
+        check_exploration(exploration)
+    if config.get("rankingInfluence") and recipe.name != "aws-semantic-similarity":
+        raise InvalidInputException(f"rankingInfluence goes with aws-semantic-similarity, not with {recipe.name}.")
 
 
 def _check_themes(tx: Connection, account: Account, version: SolutionVersion, config: dict[str, Any]) -> None:

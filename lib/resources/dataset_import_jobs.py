@@ -102,6 +102,8 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
 
     Raises DataError or InvalidInputException that name file, row, column, value and remedy; then nothing is imported.
     """
+    from lib.resources.attribution import count_import
+
     with account.store.read() as tx:
         job = records.get(tx, account, DatasetImportJob, arn)
         dataset = records.get(tx, account, Dataset, job.dataset_arn)
@@ -121,6 +123,7 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
     interactions = dataset.dataset_type == "INTERACTIONS"
     minimum = int(account.quotas["minimum_interactions"]) if interactions else 1
     tables.import_csv(files, schema, folder, now=int(account.now().timestamp()), minimum=minimum)
+    count_import(account, job, dataset, folder)
 
     def publish(tx: Connection) -> None:
         current = records.get(tx, account, Dataset, job.dataset_arn)

@@ -159,6 +159,7 @@ def _split(location: str) -> tuple[str, str, str]:
     if scheme == "file":
         key = unquote(key)
     known = (scheme == "s3" and bucket) or (scheme == "file" and not bucket and key)
-    if not known or ".." in key.split("/") or "\0" in key:
+    steps = key.split("/")
+    if not known or ".." in steps or "\0" in key or max(len(step.encode()) for step in steps) > NAME_BYTES:
         raise InvalidInputException(f"Invalid Data location. {location!r} is not of the form s3://bucket/key.")
     return scheme, bucket, key

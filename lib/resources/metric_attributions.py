@@ -1,7 +1,4 @@
-"""Metric attributions: what recommendations brought about, counted from events.
-
-This version checks and keeps them, and says in their failure reason that it does not count yet.
-"""
+"""Metric attributions: what is to be counted of what recommendations brought about."""
 
 import re
 from collections.abc import Callable
@@ -21,14 +18,18 @@ from lib.resources.errors import (
     ResourceNotFoundException,
 )
 from lib.resources.lifecycle import UNFINISHED, Status
-from lib.store import jobs
+from lib.store import events, jobs
 
 SUM = re.compile(r"SUM\(\s*(Items|Interactions)\.([A-Za-z_][A-Za-z\d_]*)\s*\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricAttribution:
-    """One a group.  metrics: ``{eventType, metricName, expression}``."""
+    """One a group.  metrics: ``{eventType, metricName, expression}``.
+
+    since: epoch seconds from which on events count.  counted: sequence number of the last event that was counted.
+    sources: names that recommendations were attributed to, in the order they came up.
+    """
 
     KIND: ClassVar = "metric-attribution"
     PARENT: ClassVar = "dataset_group_arn"
@@ -43,6 +44,9 @@ class MetricAttribution:
     status: Status = Status.CREATE_PENDING
     rests: datetime | None = None
     failure_reason: str | None = None
+    since: int = 0
+    counted: int = 0
+    sources: tuple[str, ...] = ()
 
 
 def create_metric_attribution(
@@ -126,10 +130,13 @@ def update_metric_attribution(
     remove_metrics: list[str] | None = None,
     metrics_output_config: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Add metrics, remove some by name, or change where they go."""
+    """Add metrics, remove some by name, or change where they go; what has arrived is counted as it was before."""
+    from lib.resources.attribution import collect
+
     if metric_attribution_arn is None:
         raise InvalidInputException("metricAttributionArn is missing.")
     _check_output(account, metrics_output_config or {})
+    collect(account, metric_attribution_arn, account.now().timestamp())
     with account.store.transaction() as tx:
         found = records.get(tx, account, MetricAttribution, metric_attribution_arn)
         records.refuse_moving(found)
@@ -147,7 +154,10 @@ def update_metric_attribution(
 
 
 def delete_metric_attribution(account: Account, *, metric_attribution_arn: str) -> dict[str, Any]:
-    """Delete an attribution; what was written stays."""
+    """Delete an attribution; what has arrived is counted before, and what was written stays."""
+    from lib.resources.attribution import collect
+
+    collect(account, metric_attribution_arn, account.now().timestamp())
     with account.store.transaction() as tx:
         found = records.get(tx, account, MetricAttribution, metric_attribution_arn)
         records.refuse_moving(found)
@@ -157,8 +167,16 @@ def delete_metric_attribution(account: Account, *, metric_attribution_arn: str) 
 
 
 def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Connection], None]:
-    """Raises InvalidInputException: counting comes with a later version."""
-    raise InvalidInputException("Metric attribution is not available in this version: nothing is counted.")
+    """What is returned begins to count: the events that arrive from then on."""
+
+    def publish(tx: Connection) -> None:
+        found = records.get(tx, account, MetricAttribution, arn)
+        dataset = datasets.of_group(tx, account, found.dataset_group_arn)["INTERACTIONS"]
+        last = events.last_arrival(tx, dataset.dataset_arn)
+        since = int(account.now().timestamp())
+        records.save(tx, replace(found, since=since, counted=last[0] if last else 0))
+
+    return publish
 
 
 def _check(tx: Connection, account: Account, dataset_group_arn: str, metrics: list[dict[str, str]]) -> None:

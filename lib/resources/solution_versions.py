@@ -182,7 +182,7 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     _check_available(config)
     data = training_data(account, version)
     folder = version_folder(account, arn)
-    _start_afresh_if_changed(folder, data)
+    start_afresh_if_changed(folder, data)
     recipe, parameters, tuned = _chosen(account, version, data, tell)
     if version.training_mode == "UPDATE":
         with account.store.read() as tx:
@@ -322,7 +322,7 @@ def _event_weights(config: Mapping[str, Any]) -> dict[str, float] | None:
     return {event["eventType"]: event.get("weight", 1.0) for event in events} or None
 
 
-def _start_afresh_if_changed(folder: Path, data: Datasets) -> None:
+def start_afresh_if_changed(folder: Path, data: Datasets) -> None:
     """A training that goes on must go on with the data it began with."""
     tables = {"interactions": data.interactions, "items": data.items, "users": data.users}
     found = {name: _fingerprint(table) for name, table in tables.items() if table is not None}

@@ -145,6 +145,20 @@ class Live:
     newest: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An event as it arrived.  sequence: grows with every event.  sent_at, received_at: epoch seconds."""
+
+    sequence: int
+    event_type: str
+    sent_at: float
+    received_at: float
+    item_id: str | None
+    row: Mapping[str, object]
+    recommendation_id: str | None
+    source: str | None
+
+
 def append(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent], received_at: float) -> None:
     """Keep events.  One whose id was seen before is kept too, but never counts.
 
@@ -244,6 +258,38 @@ def state(tx: Connection, dataset_arns: Iterable[str]) -> dict[str, Live]:
     """How far the puts of datasets have come; datasets without any are left out."""
     rows = tx.execute(_STATE, {"dataset_arns": list(dataset_arns)})
     return {dataset_arn: Live(changes, at) for dataset_arn, changes, at in rows}
+
+
+def arrived(tx: Connection, dataset_arn: str, after: int, until: float, limit: int) -> list[Arrived]:
+    """The oldest events beyond a sequence number that arrived before ``until`` (epoch seconds), each event id once."""
+    table = live_events.c
+    query = (
+        select(*(table[name] for name in Arrived.__dataclass_fields__))
+        .where(
+            table.dataset_arn == dataset_arn,
+            table.sequence > after,
+            table.received_at < until,
+            table.repeated.is_(False),
+        )
+        .order_by(table.sequence)
+        .limit(limit)
+    )
+    return [Arrived(*row) for row in tx.execute(query)]
+
+
+def last_arrival(tx: Connection, dataset_arn: str) -> tuple[int, float] | None:
+    """Sequence number and time (epoch seconds) of the event that arrived last, None before the first."""
+    table = live_events.c
+    query = select(table.sequence, table.received_at).where(table.dataset_arn == dataset_arn)
+    found = tx.execute(query.order_by(table.sequence.desc()).limit(1)).first()
+    return None if found is None else (found.sequence, found.received_at)
+
+
+def put_records(tx: Connection, dataset_arn: str) -> list[tuple[str, tuple[dict[str, object], float]]]:
+    """Each id with its row and when that was put, epoch seconds."""
+    table = live_records.c
+    query = select(table.id, table.row, table.received_at).where(table.dataset_arn == dataset_arn)
+    return [(id, (row, at)) for id, row, at in tx.execute(query.order_by(table.sequence))]
 
 
 def forget(tx: Connection, dataset_arn: str) -> None:
