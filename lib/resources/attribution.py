@@ -100,14 +100,23 @@ def collect(account: Account, arn: str, until: float) -> None:
 
 
 def collect_due(account: Account) -> None:
-    """Count what arrived in windows that are over, for every attribution."""
+    """Count what arrived in windows that are over, for every attribution.
+
+    Raises ExceptionGroup for those whose destination cannot be written to; the next call tries these again.
+    """
     now = account.now().timestamp()
     with account.store.read() as tx:
         found = records.every(tx, account, MetricAttribution)
+    errors = []
     for one in found:
         window = one.since + WINDOW * int((now - one.since) // WINDOW)
         if one.status is Status.ACTIVE and window > one.since:
-            collect(account, one.metric_attribution_arn, window)
+            try:
+                collect(account, one.metric_attribution_arn, window)
+            except InvalidInputException as error:
+                errors.append(error)
+    if errors:
+        raise ExceptionGroup("metric attributions that could not be written", errors)
 
 
 def count_import(account: Account, job: DatasetImportJob, dataset: Dataset, folder: Path) -> None:
