@@ -33,6 +33,7 @@ from lib.resources import (
     metric_attributions,
     recommenders,
     records,
+    s3,
     schedule,
     solution_versions,
 )
@@ -116,6 +117,7 @@ class Terminated(BaseException):
 def open_account(
     location: str | Path,
     *,
+    files: str | Path | None = None,
     region: str = "us-east-1",
     account_id: str = "123456789012",
     buckets: Mapping[str, str | Path] | None = None,
@@ -123,10 +125,13 @@ def open_account(
     seed: int = 0,
     settling: timedelta = timedelta(milliseconds=200),
 ) -> Account:
-    """The account of a store, with the machine's clock, whose pending jobs are worked on by processes of their own."""
-    store = Store.open(location)
+    """The account of a store, with the machine's clock, whose pending jobs are worked on by processes of their own.
+
+    location, files: as ``Store.open`` takes them.
+    """
+    store = Store.open(location, files)
     folders = {name: Path(folder).absolute() for name, folder in (buckets or {}).items()}
-    command = [sys.executable, "-m", "lib.jobs", "--store", str(store.location), "--region", region]
+    command = [sys.executable, "-m", "lib.jobs", *store.options(), "--region", region]
     command += ["--account-id", account_id, "--seed", str(seed), "--settling", str(settling.total_seconds())]
     command += ["--linger", str(LINGER_SECONDS)]
     for name, folder in folders.items():
@@ -141,6 +146,7 @@ def open_account(
         quotas=quotas(changed_quotas or {}),
         wake=_Waker(store, command),
         buckets=folders,
+        s3=s3.connect,
         seed=seed,
         settling=settling,
     )
@@ -197,7 +203,7 @@ class _Waker:
             with log.open("ab") as output:
                 worker = subprocess.Popen(
                     self._command,
-                    env=_environment(),
+                    env=_environment() | self._store.secrets(),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -368,7 +374,8 @@ class _Reporter:
 def main(arguments: list[str] | None = None) -> None:
     """Work on the jobs of a store until there is none left, and a little longer."""
     parser = argparse.ArgumentParser(prog="python -m lib.jobs", description=main.__doc__)
-    parser.add_argument("--store", required=True, help="the store's folder")
+    parser.add_argument("--store", required=True, help="the store's folder, or the URL of its PostgreSQL database")
+    parser.add_argument("--files", help="the folder for the files of a store in a database")
     parser.add_argument("--region", default="us-east-1")
     parser.add_argument("--account-id", default="123456789012")
     parser.add_argument("--seed", type=int, default=0)
@@ -385,6 +392,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         account = open_account(
             given.store,
+            files=given.files,
             region=given.region,
             account_id=given.account_id,
             buckets=dict(entry.split("=", 1) for entry in given.bucket),

@@ -32,7 +32,7 @@ from lib.load import Measurement
 from lib.ranking import recommend
 from lib.recipes import RECIPES
 from lib.recipes.recipe import Model, Request
-from lib.reproducible import environment, fix
+from lib.reproducible import environment
 from lib.resources import solution_versions
 from lib.resources.account import Account
 from lib.resources.datasets import load as load_datasets
@@ -397,7 +397,6 @@ def later(run: str, recipes: Sequence[str], share: float) -> dict[str, pd.DataFr
     """The temporal hold-out's evaluation table of each recipe: fitted on all but the newest share of interactions."""
     data, seed = datasets(run), noted(run, "seed")
     at = int(data.interactions["TIMESTAMP"].quantile(1 - share, interpolation="higher"))
-    fix(seed)
     tested = {}
     for name in recipes:
         recipe = RECIPES[name]

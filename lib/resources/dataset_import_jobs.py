@@ -110,7 +110,7 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
         schema = records.get(tx, account, Schema, dataset.schema_arn).parsed()
     files = locations.readable(account, job.data_source["dataLocation"])
     quota = "incremental_import_bytes" if job.import_mode == "INCREMENTAL" else "full_import_bytes"
-    size = sum(file.stat().st_size for file in files)
+    size = sum(locations.size(file) for file in files)
     if size > account.quotas[quota]:
         raise InvalidInputException(
             f"{job.data_source['dataLocation']} holds {size} bytes, one {job.import_mode} import may hold "

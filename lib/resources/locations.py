@@ -1,31 +1,147 @@
-"""Where a request's data lies: ``s3://`` names of buckets that the operator mapped to folders, or files below those."""
+"""Where a request's data lies: in S3, in folders that stand for a bucket because the operator said so, and below those
+as ``file://`` too.
+"""
 
+import gzip
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any, BinaryIO
+from urllib.parse import unquote
 
+from lib.resources import records, s3
 from lib.resources.account import Account
 from lib.resources.errors import InvalidInputException
+from lib.store.files import replacing
+
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+GZIP = b"\x1f\x8b"
+
+File = Path | s3.Object
+"""Something to read: both have a ``name``."""
+
+NAME_BYTES = 255  # of a file or folder
 
 
-def resolve(account: Account, location: str) -> Path:
-    """The path a location stands for; nothing need be there yet.
+@dataclass(frozen=True, slots=True)
+class _InS3:
+    """A place in S3."""
+
+    client: Any
+    bucket: str
+    key: str
+
+
+def check(account: Account, location: str) -> None:
+    """Raise InvalidInputException for a location of no known form, or one that nobody here may use."""
+    _resolve(account, location)
+
+
+def readable(account: Account, location: str, *, deep: bool = False, suffix: str = "") -> list[File]:
+    """The files a location names: itself, or those of a folder in order of their names.
+
+    Of a folder, names that begin with ``.`` or ``_`` are left out, as are those that do not end in ``suffix``; deep:
+    with the folders in it.  Raises InvalidInputException where there is none.
+    """
+    place = _resolve(account, location)
+    found = _in_s3(place, deep=deep) if isinstance(place, _InS3) else _in_folder(place, location, deep=deep)
+    if isinstance(found, list):
+        found = [file for file in found if _base(file)[0] not in "._" and file.name.endswith(suffix)]
+        if not found:
+            raise InvalidInputException(
+                f"{s3.REFUSED} {location}: no such file, nor a folder with files{suffix and ' ending in '}{suffix}."
+            )
+        return found
+    return [found]
+
+
+def size(file: File) -> int:
+    """Bytes, as it is stored."""
+    return file.stat().st_size if isinstance(file, Path) else file.size
+
+
+@contextmanager
+def reading(file: File) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked where they are packed by gzip."""
+    raw = file.open("rb") if isinstance(file, Path) else file
+    try:
+        raw.seek(0)
+        packed = raw.read(len(GZIP)) == GZIP
+        raw.seek(0)
+        yield gzip.GzipFile(fileobj=raw) if packed else raw
+    finally:
+        if raw is not file:
+            raw.close()
+
+
+@contextmanager
+def writing(account: Account, folder: str, name: str, kms_key_arn: str | None = None) -> Iterator[Path]:
+    """A path to write one file to; when the block ends well it lies whole under a name below a location.
+
+    name: may have parts, divided by ``/``.  kms_key_arn: what S3 encrypts it with.
+    Raises InvalidInputException where that cannot be.
+    """
+    place = _resolve(account, folder)
+    if isinstance(place, _InS3):
+        key = f"{place.key.rstrip('/')}/{name}".lstrip("/")
+        # one upload of a name at a time: only jobs write, and no two about the same output
+        with account.store.files.scratch(f"upload-{records.digest(place.bucket, key)[:32]}") as scratch:
+            path = scratch / name.rpartition("/")[2]
+            yield path
+            s3.upload(place.client, path, place.bucket, key, kms_key_arn)
+        return
+    try:
+        path = place.joinpath(*name.split("/"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as aside:
+            yield aside
+    except OSError as error:
+        raise InvalidInputException(f"{s3.REFUSED} {folder} cannot be written to: {error}.") from error
+
+
+def _in_folder(path: Path, location: str, *, deep: bool) -> File | list[File]:
+    if path.is_file() and not location.endswith("/"):
+        return path
+    if not path.is_dir():
+        return []
+    return sorted(file for file in (path.rglob("*") if deep else path.iterdir()) if file.is_file())
+
+
+def _in_s3(place: _InS3, *, deep: bool) -> File | list[File]:
+    if place.key and not place.key.endswith("/"):
+        found = s3.find(place.client, place.bucket, place.key)
+        return found or list(s3.below(place.client, place.bucket, place.key + "/", deep=deep))
+    return list(s3.below(place.client, place.bucket, place.key, deep=deep))
+
+
+def _base(file: File) -> str:
+    return file.name.rpartition("/")[2]
+
+
+def _resolve(account: Account, location: str) -> Path | _InS3:
+    """What a location stands for; nothing need be there yet.
 
     Raises InvalidInputException for a location of another form, and for one outside the folders the operator named.
     """
     scheme, bucket, key = _split(location)
-    mapped = ", ".join(f"s3://{name}" for name in account.buckets) or "(none)"
-    if scheme == "s3":
-        if bucket not in account.buckets:
-            raise InvalidInputException(
-                f"Insufficient privileges for accessing data in S3. {location}: no bucket {bucket!r} here; "
-                f"buckets that stand for a folder: {mapped}."
-            )
-        root = Path(account.buckets[bucket])
-        path = root / key
-        roots = [root]
+    mapped = ", ".join(f"s3://{name}" for name in account.buckets) or "none"
+    if scheme == "file":
+        path, roots = Path("/", key), [Path(root) for root in account.buckets.values()]
+    elif bucket in account.buckets:
+        roots = [Path(account.buckets[bucket])]
+        path = roots[0] / key
+    elif not BUCKET.fullmatch(bucket):
+        raise InvalidInputException(f"Invalid Data location. {location}: {bucket!r} is no name of a bucket.")
     else:
-        path = Path("/", key)
-        roots = [Path(root) for root in account.buckets.values()]
+        client = account.s3()
+        if client is None:
+            raise InvalidInputException(
+                f"{s3.REFUSED} {location}: no folder stands for bucket {bucket!r} (for these one does: {mapped}), and "
+                "there are no credentials for S3."
+            )
+        return _InS3(client, bucket, key)
     if not any(path.resolve().is_relative_to(root.resolve()) for root in roots):
         raise InvalidInputException(
             f"Invalid Data location. {location} lies outside the folders that stand for buckets: {mapped}."
@@ -33,25 +149,13 @@ def resolve(account: Account, location: str) -> Path:
     return path
 
 
-def readable(account: Account, location: str) -> list[Path]:
-    """The files a location names: itself, or, if it ends with ``/``, the files of that folder in order of their names.
-
-    Raises InvalidInputException where there is none.
-    """
-    path = resolve(account, location)
-    if path.is_file() and not location.endswith("/"):
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
-    if not files:
-        raise InvalidInputException(
-            f"Insufficient privileges for accessing data in S3. {location}: no such file, nor a folder with files."
-        )
-    return files
-
-
 def _split(location: str) -> tuple[str, str, str]:
-    parts = urlsplit(location)
-    key = unquote(parts.path).lstrip("/") if parts.scheme == "file" else location[len("s3://") :].partition("/")[2]
-    if parts.scheme not in ("s3", "file") or (parts.scheme == "s3") != bool(parts.netloc) or ".." in key.split("/"):
+    scheme, _, rest = location.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme == "file":
+        key = unquote(key)
+    known = (scheme == "s3" and bucket) or (scheme == "file" and not bucket and key)
+    steps = key.split("/")
+    if not known or ".." in steps or "\0" in key or max(len(step.encode()) for step in steps) > NAME_BYTES:
         raise InvalidInputException(f"Invalid Data location. {location!r} is not of the form s3://bucket/key.")
-    return parts.scheme, parts.netloc, key
+    return scheme, bucket, key

@@ -60,13 +60,14 @@ def create_metric_attribution(
     """Keep what is to be counted, after checking it against the group's schemas."""
     now = account.now()
     arn = account.arn(MetricAttribution.KIND, name)
+    _check_output(account, metrics_output_config)
     with account.store.transaction() as tx:
         records.require_active(records.get(tx, account, DatasetGroup, dataset_group_arn))
         for existing, _ in records.children(tx, dataset_group_arn, MetricAttribution.KIND):
             raise ResourceAlreadyExistsException(
                 f"Another resource with Arn {existing} already exists. A dataset group has one metric attribution."
             )
-        _check(tx, account, dataset_group_arn, metrics, metrics_output_config)
+        _check(tx, account, dataset_group_arn, metrics)
         new = MetricAttribution(
             name=name,
             metric_attribution_arn=arn,
@@ -108,11 +109,14 @@ def list_metric_attribution_metrics(
     next_token: str | None = None,
     max_results: int | None = None,
 ) -> dict[str, Any]:
-    """The metrics of an attribution."""
+    """The metrics of an attribution.  This list's model knows no ResourceNotFoundException."""
     if metric_attribution_arn is None:
         raise InvalidInputException("metricAttributionArn is missing.")
     listed = f"metrics|{metric_attribution_arn}"
-    metrics = records.find(account, MetricAttribution, metric_attribution_arn).metrics
+    try:
+        metrics = records.find(account, MetricAttribution, metric_attribution_arn).metrics
+    except ResourceNotFoundException as error:
+        raise InvalidInputException(str(error)) from error
     start = records.token_position(listed, next_token) if next_token is not None else 0
     end = start + (max_results or records.PAGE)
     return {"metrics": metrics[start:end], "nextToken": records.token(listed, end) if end < len(metrics) else None}
@@ -131,6 +135,7 @@ def update_metric_attribution(
 
     if metric_attribution_arn is None:
         raise InvalidInputException("metricAttributionArn is missing.")
+    _check_output(account, metrics_output_config or {})
     collect(account, metric_attribution_arn, account.now().timestamp())
     with account.store.transaction() as tx:
         found = records.get(tx, account, MetricAttribution, metric_attribution_arn)
@@ -141,7 +146,7 @@ def update_metric_attribution(
         metrics = [metric for metric in found.metrics if metric["metricName"] not in (remove_metrics or ())]
         metrics += add_metrics or []
         output = metrics_output_config or found.metrics_output_config
-        _check(tx, account, found.dataset_group_arn, metrics, output)
+        _check(tx, account, found.dataset_group_arn, metrics)
         now = account.now()
         changed = replace(found, metrics=metrics, metrics_output_config=output, last_updated_date_time=now)
         records.save(tx, changed)
@@ -174,9 +179,7 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
     return publish
 
 
-def _check(
-    tx: Connection, account: Account, dataset_group_arn: str, metrics: list[dict[str, str]], output: dict[str, Any]
-) -> None:
+def _check(tx: Connection, account: Account, dataset_group_arn: str, metrics: list[dict[str, str]]) -> None:
     schemas = datasets.schemas(tx, account, dataset_group_arn)
     if "INTERACTIONS" not in schemas or "EVENT_TYPE" not in schemas["INTERACTIONS"]:
         raise InvalidInputException("A metric attribution needs an INTERACTIONS schema with EVENT_TYPE.")
@@ -188,8 +191,12 @@ def _check(
         raise InvalidInputException("metricName must be unique within a metric attribution.")
     for metric in metrics:
         _check_expression(metric["expression"], schemas)
+
+
+def _check_output(account: Account, output: dict[str, Any]) -> None:
+    """Outside of transactions: S3 may be asked."""
     if "s3DataDestination" in output:
-        locations.resolve(account, output["s3DataDestination"]["path"])
+        locations.check(account, output["s3DataDestination"]["path"])
 
 
 def _check_expression(expression: str, schemas: dict[str, Any]) -> None:

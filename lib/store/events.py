@@ -14,7 +14,6 @@ from sqlalchemy import (
     Connection,
     Float,
     Index,
-    Integer,
     String,
     Table,
     bindparam,
@@ -26,7 +25,7 @@ from sqlalchemy import (
 )
 
 from lib.data.schema import Schema
-from lib.store.tables import metadata
+from lib.store.tables import LONG, metadata
 
 NEWEST = 1000
 """Live events of one user that a request looks at: at most ten event types, the newest hundred of each."""
@@ -35,14 +34,14 @@ live = Table(
     "live",
     metadata,
     Column("dataset_arn", String(256), primary_key=True),
-    Column("changes", Integer, nullable=False),  # how many puts there were
+    Column("changes", LONG, nullable=False),  # how many puts there were
     Column("newest", Float),  # epoch seconds of the newest event
 )
 
 live_events = Table(
     "live_events",
     metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("sequence", LONG, primary_key=True, autoincrement=True),
     Column("dataset_arn", String(256), nullable=False),
     Column("session_id", String(256), nullable=False),
     Column("user_id", String(256)),  # None until the session meets its user
@@ -73,7 +72,7 @@ live_sessions = Table(
 live_records = Table(
     "live_records",
     metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=True),  # grows with every replacement
+    Column("sequence", LONG, primary_key=True, autoincrement=True),  # grows with every replacement
     Column("dataset_arn", String(256), nullable=False),
     Column("id", String(256), nullable=False),
     Column("row", JSON, nullable=False),

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -14,16 +15,26 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 1
+VERSION = "0002"
+"""Of these tables: the newest of ``lib.store.migrations``."""
 
 metadata = MetaData()
 
-store_version = Table("store_version", metadata, Column("version", Integer, primary_key=True))
+LONG = BigInteger().with_variant(Integer, "sqlite")  # SQLite's integers are long, and must be called so to count up
+
+store_version = Table("store_version", MetaData(), Column("version_num", String(32), primary_key=True))  # Alembic's
+
+store = Table(
+    "store",
+    metadata,
+    Column("id", String(32), primary_key=True),  # there is one row
+    Column("changes", LONG, nullable=False),  # how many transactions have changed something, where they count it
+)
 
 resources = Table(
     "resources",
     metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=True),  # order of creation, the order of every list
+    Column("sequence", LONG, primary_key=True, autoincrement=True),  # order of creation, the order of every list
     Column("arn", String(256), nullable=False, unique=True),
     Column("kind", String(64), nullable=False),
     Column("parent", String(256)),  # ARN of the resource that lists are filtered by
@@ -46,13 +57,13 @@ counters = Table(
     "counters",
     metadata,
     Column("name", String(512), primary_key=True),
-    Column("value", Integer, nullable=False),
+    Column("value", LONG, nullable=False),
 )
 
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", LONG, primary_key=True, autoincrement=True),
     Column("arn", String(256), nullable=False),
     Column("kind", String(64), nullable=False),
     Column("lane", String(16), nullable=False),

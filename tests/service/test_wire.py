@@ -233,3 +233,10 @@ def test_a_web_page_is_answered_nothing_by_a_service_without_credentials(account
     with listening(application) as url:
         assert raw(url, post("/events", b"{}", "Origin: http://evil.example")).startswith(b"HTTP/1.1 403 ")
         assert raw(url, post("/events", b"{}")).startswith(b"HTTP/1.1 400 ")
+
+
+def test_what_is_not_http_leaves_one_line_of_json_in_the_log(url, log):
+    raw(url, b"no request\r\n\r\n")
+    (line,) = log
+    told = orjson.loads(line)
+    assert (told["event"], told["message"]) == ("server", "Invalid HTTP request received.")
