@@ -236,7 +236,10 @@ def items(run: str) -> pd.DataFrame:
 
 
 def upload(run: str, file: Path, bucket: str, endpoint: str) -> str:
-    """Bring a file of the run's data folder to where an import can read it; returns its s3:// location."""
+    """Bring a file of the run's data folder to where an import can read it; returns its s3:// location.
+
+    bucket: one in S3, as boto3's settings find it; BUCKET is the folder itself, for a service that knows it.
+    """
     key = file.relative_to(folder(run) / "data").as_posix()
     if endpoint != "in-process" and bucket != BUCKET:
         boto3.client("s3").upload_file(str(file), bucket, f"{run}/{key}")

@@ -1,6 +1,7 @@
 """A PostgreSQL server for tests, out of a wheel."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -79,8 +80,9 @@ def _programs(folder: Path) -> tuple[Path, dict[str, object]]:
     programs = WHEEL / RELEASE / "bin"
     if os.geteuid():
         return programs, {}
-    user = {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": folder}
-    shutil.chown(folder, "nobody", "nogroup")
+    nobody = pwd.getpwnam("nobody")
+    user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": [], "cwd": folder}
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
     try:
         subprocess.run([programs / "postgres", "--version"], check=True, stdout=subprocess.DEVNULL, **user)
     except PermissionError:  # below a folder that only root may enter
