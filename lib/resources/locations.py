@@ -156,6 +156,10 @@ def _resolve(account: Account, location: str) -> Path | _InS3:
                 "there are no credentials for S3."
             )
         return _InS3(client, bucket, key)
+    if max(len(step.encode()) for step in key.split("/")) > NAME_BYTES:
+        raise InvalidInputException(
+            f"Invalid Data location. {location}: what lies in a folder has a name of {NAME_BYTES} bytes at most."
+        )
     if not any(path.resolve().is_relative_to(root.resolve()) for root in roots):
         raise InvalidInputException(
             f"Invalid Data location. {location} lies outside the folders that stand for buckets: {mapped}."

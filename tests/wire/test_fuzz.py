@@ -122,6 +122,12 @@ class Target:
         """The service lives on, and its log tells of no failure."""
         assert self.service.process.poll() is None
         assert self.post("/", {"X-Amz-Target": "AmazonPersonalize.ListSchemas"}, b"{}")[0] == 200
+        lists = [
+            name for name in dir(self.site.api) if name.startswith("list_") and name.endswith(("jobs", "versions"))
+        ]
+        for name in lists:
+            (found,) = (value for value in getattr(self.site.api, name)().values() if isinstance(value, list))
+            assert [job for job in found if "Internal error" in job.get("failureReason", "")] == []
         lines = [json.loads(line) for line in self.service.log]  # a traceback would be no JSON
         assert [line for line in lines if line["event"] == "failure" or "traceback" in line] == []
 

