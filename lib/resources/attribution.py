@@ -20,7 +20,6 @@ from lib.resources.account import Account
 from lib.resources.campaigns import Campaign
 from lib.resources.dataset_import_jobs import DatasetImportJob
 from lib.resources.datasets import Dataset
-from lib.resources.errors import InvalidInputException
 from lib.resources.lifecycle import Status
 from lib.resources.metric_attributions import SUM, MetricAttribution
 from lib.resources.recommenders import Recommender
@@ -255,6 +254,7 @@ def _write(
     with account.store.files.writing(f"metric-attributions/{attribution.name}/{name}") as aside:
         counted.to_csv(aside, index=False)
     destination = attribution.metrics_output_config.get("s3DataDestination")
-    if published and destination is not None:
-        with locations.writing(account, destination["path"], name, destination.get("kmsKeyArn")) as aside:
-            counted.to_csv(aside, index=False)
+    if not published or destination is None:
+        return
+    with locations.writing(account, destination["path"], name, destination.get("kmsKeyArn")) as aside:
+        counted.to_csv(aside, index=False)

@@ -225,7 +225,11 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
             step = before + min(read, size)  # what gzip has packed is longer than the file
             tell(Progress(step=step, steps=sum(sizes), measures={"lines": lines, "errors": errors}))
 
-        total.add(_answered(account, job, number, file, batch, told))
+        try:
+            tally = _answered(account, job, number, file, batch, told)
+        except OSError as error:
+            raise InvalidInputException(f"Insufficient privileges for reading {source}: {error}.") from error
+        total.add(tally)
         ended += size
     if total.errors == total.lines:
         raise InvalidInputException(
@@ -289,12 +293,12 @@ def _answered(
     """Answer one file, if that was not done before the job was killed; how its lines fared."""
     note = f"{_notes(job)}/{number}.json"
     path = account.store.files.path(note)
-    if path.exists():
-        return Tally(**orjson.loads(path.read_bytes()))
     destination = job.job_output["s3DataDestination"]
-    name = f"{file.name.rpartition('/')[2]}.out"
+    place = destination["path"], f"{file.name.rpartition('/')[2]}.out"
+    if path.exists() and locations.written(account, *place):
+        return Tally(**orjson.loads(path.read_bytes()))
     with (
-        locations.writing(account, destination["path"], name, destination.get("kmsKeyArn")) as aside,
+        locations.writing(account, *place, destination.get("kmsKeyArn")) as aside,
         locations.reading(file) as lines,
         aside.open("wb") as out,
     ):
