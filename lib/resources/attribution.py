@@ -20,6 +20,7 @@ from lib.resources.account import Account
 from lib.resources.campaigns import Campaign
 from lib.resources.dataset_import_jobs import DatasetImportJob
 from lib.resources.datasets import Dataset
+from lib.resources.errors import InvalidInputException
 from lib.resources.lifecycle import Status
 from lib.resources.metric_attributions import SUM, MetricAttribution
 from lib.resources.recommenders import Recommender
