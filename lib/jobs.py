@@ -34,9 +34,10 @@ from lib.resources import (
     recommenders,
     records,
     s3,
+    schedule,
     solution_versions,
 )
-from lib.resources.account import Account
+from lib.resources.account import Account, no_wake
 from lib.resources.batch_jobs import BatchInferenceJob, BatchSegmentJob
 from lib.resources.data_deletion_jobs import DataDeletionJob
 from lib.resources.dataset_export_jobs import DatasetExportJob
@@ -157,6 +158,22 @@ def run_pending(account: Account) -> int:
     while _take_one(account):
         taken += 1
     return taken
+
+
+def keep_time(account: Account) -> threading.Thread:
+    """Begin what is due by the clock, now and several times a minute, in a thread that ends with the process."""
+
+    def run() -> None:
+        while True:
+            try:
+                schedule.tick(account)
+            except Exception:  # the next time may do better; nobody waits for an answer
+                traceback.print_exc()
+            time.sleep(schedule.TICK_SECONDS)
+
+    thread = threading.Thread(target=run, name="schedule", daemon=True)
+    thread.start()
+    return thread
 
 
 def progress(account: Account, arn: str) -> dict[str, Any] | None:
@@ -383,6 +400,7 @@ def main(arguments: list[str] | None = None) -> None:
             seed=given.seed,
             settling=timedelta(seconds=given.settling),
         )
+        keep_time(replace(account, wake=no_wake))  # this worker will take what is begun
         idle_since = time.monotonic()
         while True:
             if _needed(account.store) and run_pending(account):

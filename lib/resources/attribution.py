@@ -20,7 +20,6 @@ from lib.resources.account import Account
 from lib.resources.campaigns import Campaign
 from lib.resources.dataset_import_jobs import DatasetImportJob
 from lib.resources.datasets import Dataset
-from lib.resources.errors import InvalidInputException
 from lib.resources.lifecycle import Status
 from lib.resources.metric_attributions import SUM, MetricAttribution
 from lib.resources.recommenders import Recommender
@@ -100,14 +99,23 @@ def collect(account: Account, arn: str, until: float) -> None:
 
 
 def collect_due(account: Account) -> None:
-    """Count what arrived in windows that are over, for every attribution."""
+    """Count what arrived in windows that are over, for every attribution.
+
+    Raises ExceptionGroup for those whose destination cannot be written to; the next call tries these again.
+    """
     now = account.now().timestamp()
     with account.store.read() as tx:
         found = records.every(tx, account, MetricAttribution)
+    errors = []
     for one in found:
         window = one.since + WINDOW * int((now - one.since) // WINDOW)
         if one.status is Status.ACTIVE and window > one.since:
-            collect(account, one.metric_attribution_arn, window)
+            try:
+                collect(account, one.metric_attribution_arn, window)
+            except InvalidInputException as error:
+                errors.append(error)
+    if errors:
+        raise ExceptionGroup("metric attributions that could not be written", errors)
 
 
 def count_import(account: Account, job: DatasetImportJob, dataset: Dataset, folder: Path) -> None:
@@ -240,20 +248,13 @@ def _write(
     account: Account, attribution: MetricAttribution, method: str, stamp: int, counted: pd.DataFrame, *, published: bool
 ) -> None:
     """Keep a file of counts, and let the destination have it where that is asked for.  Nothing counted, no file."""
-    from lib.training import written
-
     if not len(counted):
         return
     name = f"AggregatedAttributionMetrics - {method} - {stamp}.csv"
     with account.store.files.writing(f"metric-attributions/{attribution.name}/{name}") as aside:
         counted.to_csv(aside, index=False)
-    destination = attribution.metrics_output_config.get("s3DataDestination", {}).get("path")
+    destination = attribution.metrics_output_config.get("s3DataDestination")
     if not published or destination is None:
         return
-    folder = locations.resolve(account, destination)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with written(folder / name) as aside:
-            counted.to_csv(aside, index=False)
-    except OSError as error:
-        raise InvalidInputException(f"Insufficient privileges for writing to {destination}: {error}.") from error
+    with locations.writing(account, destination["path"], name, destination.get("kmsKeyArn")) as aside:
+        counted.to_csv(aside, index=False)

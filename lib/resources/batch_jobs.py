@@ -4,10 +4,11 @@ A batch inference job that was killed goes on with the input file it was at; wha
 checked and kept, and say in their failure reason that they cannot be made yet.
 """
 
+import gzip
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
 import orjson
@@ -212,24 +213,22 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     job = records.find(account, BatchInferenceJob, arn)
     if job.theme_generation_config is not None:
         raise InvalidInputException("THEME_GENERATION is not available in this version: leave it out.")
-    source, destination = job.job_input["s3DataSource"]["path"], job.job_output["s3DataDestination"]["path"]
+    source = job.job_input["s3DataSource"]["path"]
     files = _inputs(account, source)
-    folder = locations.resolve(account, destination)
     batch = _batch(account, job)
-    sizes = [file.stat().st_size for file in files]
+    sizes = [locations.size(file) for file in files]
     total, ended = Tally(), 0
     for number, (file, size) in enumerate(zip(files, sizes)):
 
-        def told(read: int, tally: Tally, before: int = ended) -> None:
+        def told(read: int, tally: Tally, before: int = ended, size: int = size) -> None:
             lines, errors = total.lines + tally.lines, total.errors + tally.errors
-            tell(Progress(step=before + read, steps=sum(sizes), measures={"lines": lines, "errors": errors}))
+            step = before + min(read, size)  # what gzip has packed is longer than the file
+            tell(Progress(step=step, steps=sum(sizes), measures={"lines": lines, "errors": errors}))
 
         try:
-            tally = _answered(account, job, number, file, folder / f"{file.name}.out", batch, told)
+            tally = _answered(account, job, number, file, batch, told)
         except OSError as error:
-            raise InvalidInputException(
-                f"Insufficient privileges for reading {source} or writing to {destination}: {error}."
-            ) from error
+            raise InvalidInputException(f"Insufficient privileges for reading {source}: {error}.") from error
         total.add(tally)
         ended += size
     if total.errors == total.lines:
@@ -269,12 +268,12 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
     )
 
 
-def _inputs(account: Account, source: str) -> list[Path]:
+def _inputs(account: Account, source: str) -> list[locations.File]:
     """The input's files in order; answers that an earlier job left beside them are no input."""
     files = locations.readable(account, source)
     names = {file.name for file in files}
     files = [file for file in files if file.name.removesuffix(".out") not in names - {file.name}]
-    for quota, found in (("batch_files", len(files)), ("batch_bytes", sum(file.stat().st_size for file in files))):
+    for quota, found in (("batch_files", len(files)), ("batch_bytes", sum(map(locations.size, files)))):
         if found > account.quotas[quota]:
             raise InvalidInputException(
                 f"{source} holds {found} {quota.removeprefix('batch_')}, a job may have {account.quotas[quota]:g}: "
@@ -287,21 +286,26 @@ def _answered(
     account: Account,
     job: BatchInferenceJob,
     number: int,
-    file: Path,
-    target: Path,
+    file: locations.File,
     batch: Batch,
     tell: Callable[[int, Tally], None],
 ) -> Tally:
     """Answer one file, if that was not done before the job was killed; how its lines fared."""
-    from lib.training import written
-
     note = f"{_notes(job)}/{number}.json"
     path = account.store.files.path(note)
-    if path.exists() and target.exists():
+    destination = job.job_output["s3DataDestination"]
+    place = destination["path"], f"{file.name.rpartition('/')[2]}.out"
+    if path.exists() and locations.written(account, *place):
         return Tally(**orjson.loads(path.read_bytes()))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with written(target) as aside, file.open("rb") as lines, aside.open("wb") as out:
-        tally = batch.answer_file(lines, out, tell)
+    with (
+        locations.writing(account, *place, destination.get("kmsKeyArn")) as aside,
+        locations.reading(file) as lines,
+        aside.open("wb") as out,
+    ):
+        try:
+            tally = batch.answer_file(lines, out, tell)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InvalidInputException(f"Invalid S3 input path. {file.name} cannot be unpacked: {error}.") from error
     with account.store.files.writing(note) as aside:
         aside.write_bytes(orjson.dumps(asdict(tally)))
     return tally

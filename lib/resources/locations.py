@@ -4,9 +4,10 @@ as ``file://`` too.
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -20,7 +21,7 @@ BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 GZIP = b"\x1f\x8b"
 
 File = Path | s3.Object
-"""Something to read: both have a ``name``."""
+"""Something to read: both have a ``name``, without the folders."""
 
 NAME_BYTES = 255  # of a file or folder
 
@@ -48,7 +49,7 @@ def readable(account: Account, location: str, *, deep: bool = False, suffix: str
     place = _resolve(account, location)
     found = _in_s3(place, deep=deep) if isinstance(place, _InS3) else _in_folder(place, location, deep=deep)
     if isinstance(found, list):
-        found = [file for file in found if _base(file)[0] not in "._" and file.name.endswith(suffix)]
+        found = [file for file in found if file.name[0] not in "._" and file.name.endswith(suffix)]
         if not found:
             raise InvalidInputException(
                 f"{s3.REFUSED} {location}: no such file, nor a folder with files{suffix and ' ending in '}{suffix}."
@@ -64,13 +65,18 @@ def size(file: File) -> int:
 
 @contextmanager
 def reading(file: File) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked where they are packed by gzip."""
+    """The bytes of a file, unpacked where they are packed by gzip.
+
+    Raises InvalidInputException where what is read in the block is not whole.
+    """
     raw = file.open("rb") if isinstance(file, Path) else file
     try:
         raw.seek(0)
         packed = raw.read(len(GZIP)) == GZIP
         raw.seek(0)
         yield gzip.GzipFile(fileobj=raw) if packed else raw
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InvalidInputException(f"{file.name} is damaged: {error}.") from error
     finally:
         if raw is not file:
             raw.close()
@@ -83,22 +89,32 @@ def writing(account: Account, folder: str, name: str, kms_key_arn: str | None = 
     name: may have parts, divided by ``/``.  kms_key_arn: what S3 encrypts it with.
     Raises InvalidInputException where that cannot be.
     """
-    place = _resolve(account, folder)
+    place = _below(_resolve(account, folder), name)
     if isinstance(place, _InS3):
-        key = f"{place.key.rstrip('/')}/{name}".lstrip("/")
         # one upload of a name at a time: only jobs write, and no two about the same output
-        with account.store.files.scratch(f"upload-{records.digest(place.bucket, key)[:32]}") as scratch:
+        with account.store.files.scratch(f"upload-{records.digest(place.bucket, place.key)[:32]}") as scratch:
             path = scratch / name.rpartition("/")[2]
             yield path
-            s3.upload(place.client, path, place.bucket, key, kms_key_arn)
+            s3.upload(place.client, path, place.bucket, place.key, kms_key_arn)
         return
     try:
-        path = place.joinpath(*name.split("/"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as aside:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(place) as aside:
             yield aside
     except OSError as error:
-        raise InvalidInputException(f"{s3.REFUSED} {folder} cannot be written to: {error}.") from error
+        raise InvalidInputException(f"Insufficient privileges for writing to {folder}: {error}.") from error
+
+
+def written(account: Account, folder: str, name: str) -> bool:
+    """Whether ``writing`` has put something there.  Raises InvalidInputException where nobody may look."""
+    place = _below(_resolve(account, folder), name)
+    return s3.find(place.client, place.bucket, place.key) is not None if isinstance(place, _InS3) else place.exists()
+
+
+def _below(place: Path | _InS3, name: str) -> Path | _InS3:
+    if isinstance(place, Path):
+        return place.joinpath(*name.split("/"))
+    return replace(place, key=f"{place.key.rstrip('/')}/{name}".lstrip("/"))
 
 
 def _in_folder(path: Path, location: str, *, deep: bool) -> File | list[File]:
@@ -116,10 +132,6 @@ def _in_s3(place: _InS3, *, deep: bool) -> File | list[File]:
     return list(s3.below(place.client, place.bucket, place.key, deep=deep))
 
 
-def _base(file: File) -> str:
-    return file.name.rpartition("/")[2]
-
-
 def _resolve(account: Account, location: str) -> Path | _InS3:
     """What a location stands for; nothing need be there yet.
 
@@ -133,7 +145,9 @@ def _resolve(account: Account, location: str) -> Path | _InS3:
         roots = [Path(account.buckets[bucket])]
         path = roots[0] / key
     elif not BUCKET.fullmatch(bucket):
-        raise InvalidInputException(f"Invalid Data location. {location}: {bucket!r} is no name of a bucket.")
+        raise InvalidInputException(
+            f"Invalid Data location. {location!r} is not of the form s3://bucket/key: {bucket!r} is no bucket's name."
+        )
     else:
         client = account.s3()
         if client is None:

@@ -39,12 +39,13 @@ def _client(access_key: str) -> Any:
 class Object(io.RawIOBase):
     """An object as a stream that can seek, read in blocks: what it takes in memory does not depend on its size.
 
-    name: its location.  Raises InvalidInputException where it can no longer be read, or has been replaced meanwhile.
+    name: the last part of its key.  Reading raises InvalidInputException where that is no longer possible, or another
+    object has taken its place.
     """
 
     def __init__(self, client: Any, bucket: str, key: str, size: int, tag: str):
         super().__init__()
-        self.name, self.size = f"s3://{bucket}/{key}", size
+        self.name, self.location, self.size = key.rpartition("/")[2], f"s3://{bucket}/{key}", size
         self._get = partial(client.get_object, Bucket=bucket, Key=key, IfMatch=tag)
         self._position = self._start = 0
         self._block = memoryview(b"")
@@ -82,10 +83,10 @@ class Object(io.RawIOBase):
             try:
                 return self._get(Range=wanted)["Body"].read()
             except ClientError as error:  # boto3 has tried again where that could help
-                raise refused(self.name, error) from error
+                raise refused(self.location, error) from error
             except BotoCoreError as error:  # the connection broke while the body came, where boto3 does not try again
                 if attempt == ATTEMPTS:
-                    raise refused(self.name, error) from error
+                    raise refused(self.location, error) from error
         raise AssertionError  # the last attempt returns or raises
 
 

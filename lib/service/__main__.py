@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
             changed_quotas=dict(options.quota),
         )
         account.wake()
+        jobs.keep_time(account)
         url = _url(listener)
         if options.ready_file:
             _write_aside(options.ready_file, url)

@@ -277,10 +277,12 @@ def arrived(tx: Connection, dataset_arn: str, after: int, until: float, limit: i
     return [Arrived(*row) for row in tx.execute(query)]
 
 
-def last_arrival(tx: Connection, dataset_arn: str) -> tuple[int, float] | None:
-    """Sequence number and time (epoch seconds) of the event that arrived last, None before the first."""
+def last_arrival(tx: Connection, dataset_arn: str, until: float | None = None) -> tuple[int, float] | None:
+    """Sequence number and time (epoch seconds) of the event that arrived last, by ``until`` if given; None for none."""
     table = live_events.c
     query = select(table.sequence, table.received_at).where(table.dataset_arn == dataset_arn)
+    if until is not None:
+        query = query.where(table.received_at <= until)
     found = tx.execute(query.order_by(table.sequence.desc()).limit(1)).first()
     return None if found is None else (found.sequence, found.received_at)
 

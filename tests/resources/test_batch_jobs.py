@@ -1,5 +1,6 @@
 """Batch inference: files in, files out, whatever lies in them and whenever the process is killed."""
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -115,7 +116,18 @@ def test_a_job_without_an_answer_fails(personalize, version, lines, told):
 def test_a_destination_that_cannot_be_written_fails_the_job(personalize, version):
     (personalize.data / "out").write_text("a file, not a folder")
     job = run(personalize, version, write(personalize, "users.json", {"userId": "u1"}))
-    assert job.status == "CREATE FAILED" and "writing to s3://data/out/" in job.failure_reason
+    assert job.status == "CREATE FAILED" and "s3://data/out/ cannot be written to" in job.failure_reason
+
+
+def test_packed_files_are_read_and_broken_ones_told(personalize, version):
+    packed = gzip.compress(b'{"userId": "u1"}\n' * 100, mtime=0)
+    (personalize.data / "users.json.gz").write_bytes(packed)
+    assert run(personalize, version, "s3://data/users.json.gz").status == "ACTIVE"
+    assert len(answers(personalize, "users.json.gz.out")) == 100
+    (personalize.data / "broken.gz").write_bytes(packed[:-10])
+    job = run(personalize, version, "s3://data/broken.gz", "broken")
+    assert job.status == "CREATE FAILED" and "broken.gz cannot be unpacked" in job.failure_reason
+    assert not (personalize.data / "out" / "broken.gz.out").exists()
 
 
 def test_files_that_were_done_before_a_kill_are_kept(personalize, version, monkeypatch):
@@ -126,7 +138,7 @@ def test_files_that_were_done_before_a_kill_are_kept(personalize, version, monke
     begun = []
 
     def killed(batch, source, target, tell):
-        begun.append(source.name.rpartition("/")[2])
+        begun.append(source.name.rpartition("/")[2])  # a file's path, as open gives it
         if len(begun) == 2:
             target.write(b"half a li")
             raise jobs.Terminated

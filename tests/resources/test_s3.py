@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_more_objects_than_one_answer_lists_are_all_found(bucket, personalize):
     client.meta.events.register("provide-client-params.s3.ListObjectsV2", list_two_at_a_time, "two")
     found = locations.readable(personalize.account, "s3://news/many/")
     client.meta.events.unregister("provide-client-params.s3.ListObjectsV2", unique_id="two")
-    assert [file.name for file in found] == [f"s3://news/many/{number}.csv" for number in range(5)]
+    assert [file.name for file in found] == [f"{number}.csv" for number in range(5)]
     assert [locations.size(file) for file in found] == [0, 1, 2, 3, 4]
 
 
@@ -121,6 +122,42 @@ def test_an_export_is_encrypted_with_the_key_that_was_named(personalize, bucket)
     job = loaded(personalize, "s3://news/clicks.csv")
     answer = exported(personalize, bucket, job.dataset_arn, kmsKeyArn=KEY)
     assert (answer["ServerSideEncryption"], answer["SSEKMSKeyId"]) == ("aws:kms", KEY)
+
+
+def batch(personalize, source):
+    """A batch job on a location, once it is over."""
+    _, version = personalize.trained()
+    arn = personalize.create_batch_inference_job(
+        job_name="b",
+        solution_version_arn=version,
+        job_input={"s3DataSource": {"path": source}},
+        job_output={"s3DataDestination": {"path": "s3://news/answers/", "kmsKeyArn": KEY}},
+        role_arn=ROLE,
+    )["batchInferenceJobArn"]
+    personalize.work()
+    return personalize.describe_batch_inference_job(batch_inference_job_arn=arn)["batchInferenceJob"]
+
+
+def test_batch_jobs_answer_objects_by_objects(personalize, bucket):
+    bucket.put_object(Bucket="news", Key="in/a.json", Body=b'{"userId": "u1"}\n')
+    bucket.put_object(Bucket="news", Key="in/b.json.gz", Body=gzip.compress(b'{"userId": "u2"}\n' * 500))
+    job = batch(personalize, "s3://news/in/")
+    assert (job.status, job.failure_reason) == ("ACTIVE", None)
+    answers = {
+        name: bucket.get_object(Bucket="news", Key=f"answers/{name}") for name in ("a.json.out", "b.json.gz.out")
+    }
+    lines = {name: answer["Body"].read().splitlines() for name, answer in answers.items()}
+    assert {name: len(found) for name, found in lines.items()} == {"a.json.out": 1, "b.json.gz.out": 500}
+    first = json.loads(lines["a.json.out"][0])
+    assert first["input"] == {"userId": "u1"} and len(first["output"]["recommendedItems"]) == 25
+    assert {answer["SSEKMSKeyId"] for answer in answers.values()} == {KEY}
+
+
+def test_a_damaged_input_of_a_batch_job_is_told(personalize, bucket):
+    bucket.put_object(Bucket="news", Key="b.json.gz", Body=gzip.compress(b'{"userId": "u2"}\n' * 500)[:-9])
+    job = batch(personalize, "s3://news/b.json.gz")
+    assert job.status == "CREATE FAILED"
+    assert job.failure_reason.startswith("b.json.gz is damaged: Compressed file ended before")
 
 
 def test_users_are_deleted_by_the_lists_in_a_folder_and_below_it(personalize, bucket):
@@ -146,7 +183,7 @@ def test_users_are_deleted_by_the_lists_in_a_folder_and_below_it(personalize, bu
         ("s3://news/none.csv", r"^Insufficient privileges for accessing data in S3\. s3://news/none.csv: no such file"),
         ("s3://no-bucket/x/", r"^Invalid Data location\. s3://no-bucket/x/: .*NoSuchBucket"),
         ("s3://no-bucket/x.csv", r"^Invalid Data location\. s3://no-bucket/x.csv/: .*NoSuchBucket"),
-        ("s3://No_Bucket/x.csv", r"^Invalid Data location\. .* is no name of a bucket"),
+        ("s3://No_Bucket/x.csv", r"^Invalid Data location\. .* is no bucket's name"),
         ("s3://news/../x.csv", r"^Invalid Data location\."),
     ],
 )
