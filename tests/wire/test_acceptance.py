@@ -85,6 +85,11 @@ def personal(site, shop):
 
 
 @pytest.fixture(scope="module")
+def related(site, shop):
+    return campaign(site, shop, "aws-sims")
+
+
+@pytest.fixture(scope="module")
 def ranking(site, shop):
     return campaign(site, shop, "aws-personalized-ranking", solutionConfig=SMALL)
 
@@ -303,6 +308,11 @@ def test_the_scores_of_the_whole_catalogue_sum_to_one(site, personal):
     assert sum(item["score"] for item in answer) == pytest.approx(1, abs=CATALOGUE_SIZE * 5e-8)
 
 
+def test_related_items_carry_no_score(site, related):
+    answer = site.recommend(related, itemId="i9")
+    assert len(answer) == 25 and {key for item in answer for key in item} == {"itemId"}
+
+
 def test_an_unknown_item_is_ranked_last_with_score_zero(site, ranking):
     answer = site.runtime.get_personalized_ranking(
         campaignArn=ranking, userId="u1", inputList=["i7", "unknown", "a", "i9"]
@@ -313,6 +323,10 @@ def test_an_unknown_item_is_ranked_last_with_score_zero(site, ranking):
 
 def test_an_unknown_user_is_recommended_25_items(site, personal):
     assert len(set(ids(site.recommend(personal, userId="nobody")))) == 25
+
+
+def test_popular_items_are_related_to_an_unknown_one(site, related, popular):
+    assert ids(site.recommend(related, itemId="unknown")) == ids(site.recommend(popular))
 
 
 def test_a_session_without_a_user_changes_its_own_recommendations(site, shop, personal):
@@ -413,7 +427,25 @@ def test_half_of_ten_items_are_promoted_in_their_own_order(site, shop, personal)
     assert len(answer) == 10 and promoted == unpromoted[:5]
 
 
-# --- 31, 33, 34, 38: metrics, schemas, signatures, deletion ----------------------------------------------------------
+# --- 30 to 38: jobs, metrics, schemas, signatures, recommenders ------------------------------------------------------
+
+
+def test_a_batch_job_answers_line_by_line_and_marks_the_bad_one(site, shop, personal):
+    version = site.describe(personal)["campaign"]["solutionVersionArn"]
+    lines = ['{"userId": "u1"}', "no json", '{"userId": "u2"}']
+    (site.data / "in.json").write_text("\n".join(lines) + "\n")
+    job = site.api.create_batch_inference_job(
+        jobName=site.name(),
+        solutionVersionArn=version,
+        jobInput={"s3DataSource": {"path": "s3://data/in.json"}},
+        jobOutput={"s3DataDestination": {"path": "s3://data/out/"}},
+        roleArn=ROLE,
+        numResults=5,
+    )
+    site.active(job["batchInferenceJobArn"])
+    answers = [json.loads(line) for line in (site.data / "out" / "in.json.out").read_text().splitlines()]
+    assert [bool(answer["error"]) for answer in answers] == [False, True, False]
+    assert answers[2]["input"] == {"userId": "u2"} and len(answers[2]["output"]["recommendedItems"]) == 5
 
 
 def test_metrics_of_a_hand_made_example_come_out_as_worked_by_hand(site, scratch):
@@ -487,3 +519,27 @@ def test_users_are_deleted_for_good_and_counted(site, scratch):
     assert (done["status"], done["numDeleted"]) == ("COMPLETED", 40)
     left = site.export(scratch.interactions, "ALL")
     assert len(left) == 960 and not {"u1", "u2"} & set(left["USER_ID"])
+
+
+def test_a_stopped_recommender_refuses_requests_until_it_is_started_again(site):
+    group = site.group(domain="ECOMMERCE")
+    schema = site.schema(CLICKS, domain="ECOMMERCE")
+    dataset = site.active(
+        site.api.create_dataset(name="d", schemaArn=schema, datasetGroupArn=group, datasetType="Interactions")[
+            "datasetArn"
+        ]
+    )
+    assert site.load(dataset, clicks().assign(EVENT_TYPE="View"))["status"] == "ACTIVE"
+    arn = site.active(
+        site.api.create_recommender(
+            name="most-viewed", datasetGroupArn=group, recipeArn=RECIPE + "aws-ecomm-popular-items-by-views"
+        )["recommenderArn"]
+    )
+    ask = {"recommenderArn": arn, "userId": "u1"}
+    before = site.runtime.get_recommendations(**ask)["itemList"]
+    site.api.stop_recommender(recommenderArn=arn)
+    assert site.rest(arn)["status"] == "INACTIVE"
+    refused("InvalidInputException", arn, site.runtime.get_recommendations, **ask)
+    assert site.api.start_recommender(recommenderArn=arn)["recommenderArn"] == arn
+    assert site.rest(arn)["status"] == "ACTIVE"
+    assert site.runtime.get_recommendations(**ask)["itemList"] == before

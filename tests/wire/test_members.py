@@ -76,6 +76,11 @@ def test_every_operation_is_called_or_listed_whole(recording):
     assert sorted(set(OPERATIONS) - set(recording.calls)) == sorted(listed)
 
 
+def test_nothing_failed_for_a_reason_of_ours(recording):
+    told = [str(answer) for calls in recording.calls.values() for _, answer in calls]
+    assert [answer for answer in told if "Internal error" in answer] == []
+
+
 CREATES = [name for name in OPERATIONS if name.startswith("Create")]
 
 

@@ -9,6 +9,7 @@ from lib.recipes import RECIPES
 from lib.resources import OPERATIONS
 from lib.service import client
 from tests import small_recipe
+from tests.resources import test_recommenders as shopping
 from tests.resources.workflow import Personalize
 from tests.wire.members import Recording
 
@@ -73,6 +74,11 @@ SCHEMAS = (
     avro("Actions", "ACTION_ID", optional("VALUE", "long")),
     avro("Action_Interactions", "USER_ID", "ACTION_ID", "EVENT_TYPE", TIMESTAMP),
 )
+
+
+def no_model(*_, **__):
+    """A training that fails."""
+    raise ValueError("nothing can be learnt from this")
 
 
 def clicks(rows=1200):
@@ -166,13 +172,20 @@ class Tour:
         for dataset in self.dataset.values():
             found = self.api.describe_dataset(datasetArn=dataset)["dataset"]
             self.tracking_of_actions = found.get("trackingId")
-        shopping = json.dumps(SCHEMAS[0])
-        arn = self.api.create_schema(name="shopping", schema=shopping, domain="ECOMMERCE")["schemaArn"]
-        self.api.describe_schema(schemaArn=arn)
-        self.api.create_dataset(name="i", schemaArn=arn, datasetGroupArn=self.shop, datasetType="Interactions")
+        for schema in (shopping.INTERACTIONS, shopping.SHOP_ITEMS):
+            kind = schema["name"]
+            arn = self.api.create_schema(name=f"shop-{kind}", schema=json.dumps(schema), domain="ECOMMERCE")[
+                "schemaArn"
+            ]
+            self.api.describe_schema(schemaArn=arn)
+            self.dataset[f"shop-{kind}"] = self.api.create_dataset(
+                name=kind, schemaArn=arn, datasetGroupArn=self.shop, datasetType=kind
+            )["datasetArn"]
         self.api.create_event_tracker(name="s", datasetGroupArn=self.shop)
         self.tracker = self.api.create_event_tracker(name="t", datasetGroupArn=self.news, tags=TAGS)
         self.work()
+        self.import_job("viewed", "shop-Interactions", shopping.clicks(purchases=10))
+        self.import_job("goods", "shop-Items", pd.DataFrame({"ITEM_ID": ["i1"], "PRICE": 1.0, "CATEGORY_L1": "a"}))
         self.api.describe_event_tracker(eventTrackerArn=self.tracker["eventTrackerArn"])
 
     def import_job(self, name, kind, table, **members):
@@ -443,25 +456,44 @@ class Tour:
         self.api.list_metric_attribution_metrics(metricAttributionArn=self.attributed, nextToken=page["nextToken"])
 
     def recommender(self):
-        columns = {"ITEMS": ["PRICE"]}
-        self.recommenders = [
+        config = {
+            "itemExplorationConfig": {"explorationWeight": "0.3", "explorationItemAgeCutOff": "30"},
+            "minRecommendationRequestsPerSecond": 2,
+            "enableMetadataWithRecommendations": True,
+        }
+        names = ("excludedDatasetColumns", "includedDatasetColumns")
+        columns = [{"trainingDataConfig": {name: {"ITEMS": ["PRICE"]}}} for name in names]
+        made = [
             self.api.create_recommender(
-                name=member,
+                name=name,
                 datasetGroupArn=self.shop,
-                recipeArn=RECIPE + "aws-ecomm-recommended-for-you",
-                recommenderConfig={
-                    "itemExplorationConfig": {"explorationWeight": "0.3"},
-                    "minRecommendationRequestsPerSecond": 2,
-                    "trainingDataConfig": {member: columns},
-                    "enableMetadataWithRecommendations": True,
-                },
+                recipeArn=shopping.FOR_YOU,
+                recommenderConfig={**config, **chosen},
                 tags=TAGS,
             )["recommenderArn"]
-            for member in ("excludedDatasetColumns", "includedDatasetColumns")
+            for name, chosen in zip(names, columns)
+        ]
+        unsold = self.api.create_recommender(name="unsold", datasetGroupArn=self.shop, recipeArn=shopping.PURCHASES)[
+            "recommenderArn"
         ]
         self.work()
-        for arn in self.recommenders:
+        for arn in (*made, unsold):
             self.api.describe_recommender(recommenderArn=arn)
+        for arn, chosen in zip(made, reversed(columns)):
+            self.api.update_recommender(recommenderArn=arn, recommenderConfig={**config, **chosen})
+        self.work()
+        for arn in made:
+            self.api.describe_recommender(recommenderArn=arn)
+        first = {"recommenderArn": made[0]}
+        self.runtime.get_recommendations(userId="u1", **first)
+        self.api.stop_recommender(**first)
+        self.work()
+        self.api.start_recommender(**first)
+        self.work()
+        self.stand_in("aws-user-personalization-v2", recipe_type="USER_PERSONALIZATION", fit=no_model)
+        self.api.update_recommender(**first, recommenderConfig={**config, **columns[0]})
+        self.work()
+        self.api.describe_recommender(**first)
 
     def failures(self):
         """Jobs that cannot end well, for the members that say why."""
@@ -514,8 +546,8 @@ class Tour:
     def deletions(self):
         for campaign in self.api.list_campaigns()["campaigns"]:
             self.api.delete_campaign(campaignArn=campaign["campaignArn"])
-        for arn in self.recommenders:
-            self.api.delete_recommender(recommenderArn=arn)
+        for recommender in self.api.list_recommenders()["recommenders"]:
+            self.api.delete_recommender(recommenderArn=recommender["recommenderArn"])
         for solution in self.api.list_solutions()["solutions"]:
             self.api.delete_solution(solutionArn=solution["solutionArn"])
         for tracker in self.api.list_event_trackers()["eventTrackers"]:
