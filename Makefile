@@ -41,7 +41,7 @@ lint: env  ## style and format of the code
 	$(BIN)/ruff format --check .
 
 unit: env  ## the tests that take seconds
-	$(BIN)/pytest
+	$(FIXED) $(BIN)/pytest
 
 notebooks: env  ## the notebooks against their stored outputs, then a second run byte by byte
 	@runs=$$(mktemp -d) && trap 'pkill -f "lib.service.*$$runs"; rm -rf "$$runs"' EXIT \
