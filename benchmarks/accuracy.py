@@ -2,7 +2,7 @@
 
 A rating above 1 is a click, above 3 a watch too; a tenth of the users is held out, and of these the newest tenth of
 their rows; nothing is filtered.  ``python benchmarks/accuracy.py [--data FOLDER] [--folds 0,1,2,3] [RECIPE ...]``; the
-data are looked for in ``../shared/data``.  AWS's figures are those of its published notebook (59 test users, one split).
+data are looked for in ``../shared/data``.  AWS's figures are those of its published notebook (59 test users).
 """
 
 import argparse
