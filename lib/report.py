@@ -130,10 +130,10 @@ h2 { margin: 40px 0 10px; font-size: 22px; line-height: 1.3; }
 h3 { margin: 28px 0 8px; font-size: 18px; }
 p { margin: 8px 0; max-width: 46em; }
 .lead { color: var(--soft); font-size: 18px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 14px; margin: 28px 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 14px; margin: 28px 0; }
 .cards div { padding: 16px 18px; border: 1px solid var(--line);
   border-top: 3px solid var(--accent); border-radius: 6px; }
-.cards b { display: block; font-size: 26px; line-height: 1.25; font-weight: 650; overflow-wrap: anywhere;
+.cards b { display: block; font-size: 21px; line-height: 1.25; font-weight: 650; overflow-wrap: anywhere;
   font-variant-numeric: tabular-nums; }
 .cards span { color: var(--soft); font-size: 14px; }
 table { border-collapse: collapse; margin: 12px 0; font-size: 14px; font-variant-numeric: tabular-nums; }

@@ -469,7 +469,7 @@ def load_summary(measured: Mapping[int, Measurement]) -> dict[str, str]:
     most = max(measured, key=lambda clients: measured[clients].requests_per_second)
     return {
         "Latency, one client": f"{measured[min(measured)].percentile(50):.1f} ms",
-        "Throughput": f"{measured[most].requests_per_second:,.0f} requests/s at {most} clients",
+        f"Requests a second, {most} clients": f"{measured[most].requests_per_second:,.0f}",
     }
 
 
