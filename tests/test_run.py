@@ -173,6 +173,15 @@ def test_a_run_killed_at_any_place_leaves_nothing_that_the_next_one_trips_over(h
     assert not run.started(house.folder)
 
 
+@pytest.fixture
+def interruptible():
+    """A shell that starts the tests in the background has them ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_stops_what_the_run_started(house):
     house.alone(f"{HERE}{CHILD}import signal\n\nos.kill(os.getppid(), signal.SIGINT)\ninput()")
     assert house.run() == 130

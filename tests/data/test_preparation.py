@@ -246,5 +246,5 @@ def test_interactions_alone_give_a_table_of_items_by_first_sighting():
     alone = Datasets(interactions=small().interactions)
     derived = preparation.derive(alone).items
     first = alone.interactions.groupby("ITEM_ID")["TIMESTAMP"].min()
-    assert derived["ITEM_ID"].tolist() == sorted(first.index)
+    assert derived["ITEM_ID"].tolist() == derived["TITLE"].tolist() == sorted(first.index)
     assert derived["CREATION_TIMESTAMP"].tolist() == first.sort_index().tolist()
