@@ -450,11 +450,15 @@ def answer_table(answered: Iterable[Mapping]) -> pd.DataFrame:
 
 
 def same_kind(answered: Sequence[Mapping], column: str, count: int) -> list[str]:
-    """The first ``count`` items of the rarest kind that fills as many places of an answer, by a metadata column."""
+    """The first ``count`` items of the rarest kind that fills as many places of an answer, by a metadata column.
+
+    Where no kind does, the first items of any.
+    """
     kinds = pd.Series({item["itemId"]: item["metadata"].get(column.lower(), "") for item in answered})
     enough = kinds.value_counts().sort_index().loc[lambda counts: counts >= count]
-    kind = enough.sort_values(kind="stable").index[0] if len(enough) else kinds.iloc[0]
-    return kinds[kinds == kind].index[:count].to_list()
+    if len(enough):
+        kinds = kinds[kinds == enough.sort_values(kind="stable").index[0]]
+    return kinds.index[:count].to_list()
 
 
 def recommendation_bodies(run: str, campaign: str, count: int) -> list[bytes]:
