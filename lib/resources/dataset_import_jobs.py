@@ -56,7 +56,7 @@ def create_dataset_import_job(
     arn = account.arn(DatasetImportJob.KIND, job_name)
     with account.store.transaction() as tx:
         dataset = records.get(tx, account, Dataset, dataset_arn)
-        records.require_active(dataset)
+        records.require_begun(dataset)
         if import_mode == "INCREMENTAL" and not dataset.parts:
             raise InvalidInputException(
                 f"{dataset_arn} has no bulk data yet: the first import must have importMode FULL."
