@@ -123,9 +123,10 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
     interactions = dataset.dataset_type == "INTERACTIONS"
     minimum = int(account.quotas["minimum_interactions"]) if interactions else 1
     tables.import_csv(files, schema, folder, now=int(account.now().timestamp()), minimum=minimum)
-    count_import(account, job, dataset, folder)
+    count = count_import(account, job, dataset, folder)
 
     def publish(tx: Connection) -> None:
+        count(tx)
         current = records.get(tx, account, Dataset, job.dataset_arn)
         parts = (part,) if job.import_mode == "FULL" else (*current.parts, part)
         records.save(tx, replace(current, parts=parts))
