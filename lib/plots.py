@@ -142,6 +142,16 @@ def slices(ax: Axes, table: pd.DataFrame, metric: str, by: str) -> None:
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
+def reliability(ax: Axes, table: pd.DataFrame) -> None:
+    """Chance given against share that came, on logarithmic axes.  table: columns chance, came_next, low, high."""
+    around = np.abs(table[["low", "high"]].to_numpy().T - table["came_next"].to_numpy())
+    ends = [table["chance"].min() / 2, min(1.0, table["chance"].max() * 2)]
+    ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1)
+    ax.errorbar(table["chance"], table["came_next"], yerr=around, fmt="o", color=BLUE, ecolor=GREY, markersize=4)
+    ax.set(title="Chance given and share that came (dashed: equal)", xscale="log", yscale="log")
+    ax.set(xlabel="chance that the model gave", ylabel="share that came next")
+
+
 def latency(axes: Sequence[Axes], measurements: Mapping[int, Measurement]) -> None:
     """Latency and throughput under load.  axes: two.  measurements: clients -> ``lib.load.Measurement``."""
     clients = list(measurements)
