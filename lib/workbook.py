@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import boto3
@@ -41,7 +42,7 @@ from lib.service.client import connect
 from lib.service.dispatch import Dispatcher
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/workbook"
+IN_PROCESS, AWS = "in-process", "aws"  # endpoints that are no URL
 BUCKET = "workbook"
 POLL_SECONDS = 0.2
 START_SECONDS = 60
@@ -60,6 +61,7 @@ SHORT_NAMES = {
 
 
 _accounts: dict[str, Account] = {}  # stores that this process has opened
+_owner = {"region": REGION, "account": ACCOUNT}  # of ARNs
 
 
 def folder(run: str) -> Path:
@@ -97,32 +99,53 @@ def inputs(run: str, checksums: Mapping[str, str]) -> None:
 
 
 def account(run: str) -> Account:
-    """The account whose store lies in the run's folder."""
+    """The account whose store holds the run's resources: the one that 02_define_schema noted, or in the run's folder.
+
+    Raises FileNotFoundError where that is the store of a service which the profile does not name.
+    """
     if run not in _accounts:
+        store = noted(run, "store") or folder(run) / "store"
+        if noted(run, "endpoint") != IN_PROCESS and not noted(run, "store") and not store.is_dir():
+            raise FileNotFoundError(
+                f"what was made at {noted(run, 'endpoint')!r} is not in {store}: set 02_define_schema.store to the "
+                "store of the service there (its --store; for a database also files, its --files). Amazon shows "
+                "nobody its own, so a run on AWS ends where a notebook looks inside."
+            )
         _accounts[run] = jobs.open_account(
-            folder(run) / "store",
-            region=REGION,
-            account_id=ACCOUNT,
+            store,
+            files=noted(run, "files") or None,
+            region=_owner["region"],
+            account_id=_owner["account"],
             buckets={BUCKET: folder(run) / "data"},
             seed=noted(run, "seed"),
         )
     return _accounts[run]
 
 
-def client(service: str, run: str, endpoint: str = "in-process") -> BaseClient:
-    """A boto3 client whose requests are answered in this process, at an endpoint URL, or with ``aws`` by Amazon."""
-    if endpoint == "in-process":
+def client(service: str, run: str, endpoint: str = IN_PROCESS) -> BaseClient:
+    """A boto3 client whose requests are answered in this process, at an endpoint URL, or with ``aws`` by Amazon.
+
+    With ``aws``, boto3's own settings say where that is and who asks, and ARNs are of that account and region.
+    """
+    if endpoint == IN_PROCESS:
         return connect(service, Dispatcher(account(run), OPERATIONS), REGION)
-    if endpoint == "aws":
-        return boto3.client(service)
+    if endpoint == AWS:
+        made = boto3.client(service)
+        _owner.update(region=made.meta.region_name, account=_caller())
+        return made
     # The service on this machine asks for no credentials, but boto3 does.
     keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
     return boto3.client(service, region_name=REGION, endpoint_url=endpoint, **keys)
 
 
+@cache
+def _caller() -> str:
+    return boto3.client("sts").get_caller_identity()["Account"]
+
+
 def arn(kind: str, name: str) -> str:
     """The ARN of a resource: here, as on AWS, it follows from kind and name."""
-    return f"arn:aws:personalize:{REGION}:{ACCOUNT}:{kind}/{name}"
+    return f"arn:aws:personalize:{_owner['region']}:{_owner['account']}:{kind}/{name}"
 
 
 def recipe_arn(recipe: str) -> str:
@@ -170,12 +193,12 @@ def start_service(run: str, port: int = 0) -> str:
     ready = folder(run) / "service.url"
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "lib.service", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--store", str(folder(run) / "store"), "--bucket", f"{BUCKET}={folder(run) / 'data'}"]
+    command += [*account(run).store.options(), "--bucket", f"{BUCKET}={folder(run) / 'data'}"]
     command += ["--region", REGION, "--account", ACCOUNT, "--ready-file", str(ready)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=environment(),
+            env=environment() | account(run).store.secrets(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -193,8 +216,10 @@ def start_service(run: str, port: int = 0) -> str:
     return url
 
 
-def service(run: str) -> str:
-    """Where the run's service listens; one that has been stopped since is started again on any free port."""
+def service(run: str, endpoint: str = IN_PROCESS) -> str:
+    """The endpoint, or where the run's own service listens; one that was stopped is started again on any free port."""
+    if endpoint != IN_PROCESS:
+        return endpoint
     path = folder(run) / "service.json"
     if path.exists():
         url = json.loads(path.read_text())["url"]
@@ -241,7 +266,7 @@ def upload(run: str, file: Path, bucket: str, endpoint: str) -> str:
     bucket: one in S3, as boto3's settings find it; BUCKET is the folder itself, for a service that knows it.
     """
     key = file.relative_to(folder(run) / "data").as_posix()
-    if endpoint != "in-process" and bucket != BUCKET:
+    if endpoint != IN_PROCESS and bucket != BUCKET:
         boto3.client("s3").upload_file(str(file), bucket, f"{run}/{key}")
         return f"s3://{bucket}/{run}/{key}"
     return f"s3://{BUCKET}/{key}"  # stands for the folder itself
