@@ -152,6 +152,23 @@ def reliability(ax: Axes, table: pd.DataFrame) -> None:
     ax.set(xlabel="chance that the model gave", ylabel="share that came next")
 
 
+def visits(axes: Sequence[Axes], visited: pd.DataFrame, new_items: Sequence[str]) -> None:
+    """What lists missed, and clicks on new items, visit by visit and arm by arm, added up.
+
+    axes: two.  visited: columns arm, expected, best, clicked, as ``lib.replay.replay`` gives them.
+    """
+    left, right = axes
+    new = set(new_items)
+    for colour, (arm, part) in zip(PALETTE, visited.groupby("arm", sort=True)):
+        visit = np.arange(1, len(part) + 1)
+        found = [sum(item in new for item in clicked) for clicked in part["clicked"]]
+        left.plot(visit, (part["best"] - part["expected"]).cumsum(), color=colour, label=arm)
+        right.plot(visit, np.cumsum(found), color=colour, label=arm)
+    left.set(title="Regret against the best lists", xlabel="visit", ylabel="expected clicks")
+    right.set(title="Clicks on new items", xlabel="visit", ylabel="clicks")
+    left.legend()
+
+
 def latency(axes: Sequence[Axes], measurements: Mapping[int, Measurement]) -> None:
     """Latency and throughput under load.  axes: two.  measurements: clients -> ``lib.load.Measurement``."""
     clients = list(measurements)
