@@ -1,5 +1,6 @@
 """Scores -> ranked items.  The only place that sorts: evaluation, campaigns and batch jobs rank through here."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,9 @@ import numpy as np
 from lib.recipes.recipe import Model, Request
 
 RANKED_AT_ONCE = 2**18  # scores; they fit in a core's cache
+AHEAD = 1_024  # items that are sorted before anybody asks for so many
 SCORED_AT_ONCE = 2**22  # scores; 16 MiB
+SHARPNESS = 2.0  # of the draw: 0 would be even among candidates, infinity the highest bound alone
 MINUS_INFINITY = np.float32(-np.inf).view(np.int32)
 
 
@@ -31,6 +34,46 @@ class Promoted:
     items: np.ndarray
     scores: np.ndarray
     promoted: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """One list, of which some places were drawn.
+
+    items: (K,) as in ``Ranked``.  explored: (K,) bool, whether a place was drawn.  propensity: (K,) float64, the chance
+    of the item that stands there to stand there, given those before it; what off-policy evaluation divides by.
+    """
+
+    items: np.ndarray
+    explored: np.ndarray
+    propensity: np.ndarray
+
+
+@dataclass(slots=True)
+class Ordered:
+    """One row of scores, (I,) float32, whose best are asked for again and again; gives what ``rank`` gives.
+
+    No more is sorted than was asked for; with a filter, ``AHEAD``, and all only where a filter leaves too few of those.
+    """
+
+    scores: np.ndarray
+    _first: Ranked | None = None
+
+    def best(self, k: int, allowed: np.ndarray | None = None) -> Ranked:
+        """The k best, one row.  allowed: (I,) bool, the candidates; None for all."""
+        width = min(k if allowed is None else max(k, AHEAD), len(self.scores))
+        first = self._first
+        if first is None or first.items.shape[1] < width:
+            first = self._first = rank(self.scores[None], width)
+        items, scores = first.items[:1], first.scores[:1]
+        if k > len(self.scores):
+            return rank(self.scores[None], k, allowed)
+        if allowed is None:
+            return Ranked(items[:, :k], scores[:, :k])
+        place = np.flatnonzero(allowed[items[0]] & (items[0] >= 0))[:k]
+        if len(place) < k:
+            return rank(self.scores[None], k, allowed)
+        return Ranked(items[:, place], scores[:, place])
 
 
 def rank(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Ranked:
@@ -130,3 +173,52 @@ def promote(ranked: Ranked, promoted: Ranked, k: int, percent: int, rng: np.rand
     items[place], scores[place] = chosen, promoted.scores[0][: len(chosen)]
     items[~place], scores[~place] = ranked.items[0][others], ranked.scores[0][others]
     return Promoted(items, scores, place)
+
+
+def explore(
+    ranked: Ranked, candidates: np.ndarray, bounds: np.ndarray, k: int, weight: float, rng: np.random.Generator
+) -> Explored:
+    """A list of k in which each place is explored with chance ``weight``; elsewhere the best item that is left stands.
+
+    ranked: one row, at least k wide where there are so many.  candidates: (C,) different items that may be explored,
+    with bounds (C,) on their logits: an explored place takes one of those left with a chance in proportion to
+    exp(``SHARPNESS`` bound), all by one draw of Gumbel noise (Kool et al., ICML 2019).  Where either kind has run out,
+    the other takes the place.
+    """
+    best = ranked.items[0][ranked.items[0] >= 0].tolist()
+    tempered = SHARPNESS * (bounds - bounds.max(initial=np.float32(-np.inf))).astype(np.float64)
+    keys = (tempered + rng.gumbel(size=len(candidates))).astype(np.float32)
+    drawn = candidates[rank(keys[None], min(k, len(candidates))).items[0]]
+    shares = dict(zip(candidates.tolist(), np.exp(tempered).tolist()))
+    return _merge(best, drawn.tolist(), shares, (rng.random(k) < weight).tolist(), weight)
+
+
+def _merge(best: list[int], drawn: list[int], shares: dict[int, float], draws: list[bool], weight: float) -> Explored:
+    """drawn: candidates in the order they were drawn.  shares: of each candidate among all.  draws: by place."""
+    left, n_left = math.fsum(shares.values()), len(shares)
+    used: set[int] = set()
+    items, marks, chances = [], [], []
+    next_best, next_drawn = 0, 0
+    for mark in draws:
+        while next_best < len(best) and best[next_best] in used:
+            next_best += 1
+        while next_drawn < len(drawn) and drawn[next_drawn] in used:
+            next_drawn += 1
+        by_model = best[next_best] if next_best < len(best) else None
+        chance = weight if n_left else 0.0  # of a draw
+        if by_model is None:
+            chance = 1.0 if n_left else 0.0
+        mark = bool(chance) and (mark or by_model is None)
+        item = drawn[next_drawn] if mark else by_model
+        if item is None:
+            break
+        share = shares.get(item, 0.0)
+        items.append(item)
+        marks.append(mark)
+        chances.append(min(1.0, chance * (share / left if share else 0.0) + (1 - chance) * (item == by_model)))
+        used.add(item)
+        if item in shares:
+            n_left, left = n_left - 1, left - share
+            if left < share:  # the difference of two like numbers says little
+                left = math.fsum(other for candidate, other in shares.items() if candidate not in used)
+    return Explored(np.array(items, np.int32), np.array(marks, bool), np.array(chances))

@@ -1,12 +1,13 @@
 """What comes in one by one: events, items, users, actions.  What was answered is on disk."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from lib.data import schema as avro
 from lib.resources import records
@@ -23,6 +24,23 @@ ACTION_EVENT_TYPES = {"viewed": "VIEWED", "taken": "TAKEN", "nottaken": "NOT_TAK
 RESERVED = ("userid", "sessionid", "eventtype", "timestamp", "recommendationid", "impression")
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Where the events of a tracking id go.  documents: ARN -> what this was read from, for as long as it holds."""
+
+    dataset_arn: str
+    schema: avro.Schema
+    without_item: avro.Schema
+    documents: Mapping[str, bytes]
+
+
+class _Changed(Exception):
+    """The resources that events were checked against are no longer the same."""
+
+
+_WAYS: WeakKeyDictionary[Engine, dict[tuple[str, str], _Way]] = WeakKeyDictionary()
+
+
 def put_events(
     account: Account,
     *,
@@ -33,19 +51,14 @@ def put_events(
 ) -> dict[str, Any]:
     """Keep what a user, or a session that has no user yet, did."""
     given = [_properties(f"eventList[{n}]", event) for n, event in enumerate(event_list)]
-    with account.store.transaction() as tx:
-        tracker = _tracker(tx, account, tracking_id)
-        dataset = of_group(tx, account, tracker.dataset_group_arn).get("INTERACTIONS")
-        if dataset is None:
-            raise InvalidInputException(
-                f"{tracker.dataset_group_arn} has no INTERACTIONS dataset that events could go to: create one."
-            )
-        schema = _schema(tx, account, dataset)
-        sent = [
-            _event(f"eventList[{n}]", event, properties, schema, session_id, user_id)
+
+    def check(way: _Way) -> list[events.LiveEvent]:
+        return [
+            _event(f"eventList[{n}]", event, properties, way, session_id, user_id)
             for n, (event, properties) in enumerate(zip(event_list, given))
         ]
-        events.append(tx, dataset.dataset_arn, sent, account.now().timestamp())
+
+    _keep(account, tracking_id, _of_tracker, check)
     return {}
 
 
@@ -54,21 +67,91 @@ def put_action_interactions(
 ) -> dict[str, Any]:
     """Keep what users did about actions.  tracking_id: that of the Action_Interactions dataset."""
     given = [_properties(f"actionInteractions[{n}]", event) for n, event in enumerate(action_interactions)]
-    with account.store.transaction() as tx:
-        found = [dataset for dataset in records.every(tx, account, Dataset) if dataset.tracking_id == tracking_id]
-        if not found:
-            raise ResourceNotFoundException(
-                f"No ACTION_INTERACTIONS dataset has the trackingId {tracking_id}; DescribeDataset tells it."
-            )
-        schema = _schema(tx, account, found[0])
+
+    def check(way: _Way) -> list[events.LiveEvent]:
         sent = []
         for n, (event, properties) in enumerate(zip(action_interactions, given)):
             named = {**event, "eventType": _action_event_type(f"actionInteractions[{n}]", event["eventType"])}
             sent.append(
-                _event(f"actionInteractions[{n}]", named, properties, schema, event["sessionId"], event.get("userId"))
+                _event(f"actionInteractions[{n}]", named, properties, way, event["sessionId"], event.get("userId"))
             )
-        events.append(tx, found[0].dataset_arn, sent, account.now().timestamp())
+        return sent
+
+    _keep(account, tracking_id, _of_actions, check)
     return {}
+
+
+def _keep(
+    account: Account,
+    tracking_id: str,
+    find: Callable[[Connection, Account, str], _Way],
+    check: Callable[[_Way], list[events.LiveEvent]],
+) -> None:
+    """Check events and write them, together with those of whoever writes at this moment; returns with them on disk."""
+    ways = _WAYS.setdefault(account.store.engine, {})
+    key = (find.__name__, tracking_id)
+    while True:
+        way = ways.get(key)
+        if way is None:
+            with account.store.read() as tx:
+                way = find(tx, account, tracking_id)
+            if way.documents:
+                ways[key] = way
+        sent = events.Sent(dataset_arn=way.dataset_arn, events=check(way), received_at=account.now().timestamp())
+        try:
+            account.store.commits.write(_append, (way, sent))
+            return
+        except _Changed:
+            ways.pop(key, None)
+
+
+def _append(tx: Connection, given: Sequence[tuple[_Way, events.Sent]]) -> None:
+    """A step of ``Commits``.  Raises _Changed where a dataset, its tracker or its schema is another than was read."""
+    documents: dict[str, bytes] = {}
+    for way, _ in given:
+        if any(documents.setdefault(arn, document) != document for arn, document in way.documents.items()):
+            raise _Changed
+    if records.documents(tx, documents) != documents:
+        raise _Changed
+    events.append_all(tx, [sent for _, sent in given])
+
+
+def _of_tracker(tx: Connection, account: Account, tracking_id: str) -> _Way:
+    tracker = next((one for one in records.every(tx, account, EventTracker) if one.tracking_id == tracking_id), None)
+    if tracker is None:
+        raise InvalidInputException(f"No event tracker has the trackingId {tracking_id}.")
+    dataset = of_group(tx, account, tracker.dataset_group_arn).get("INTERACTIONS")
+    if dataset is None:
+        raise InvalidInputException(
+            f"{tracker.dataset_group_arn} has no INTERACTIONS dataset that events could go to: create one."
+        )
+    return _way(tx, account, dataset, tracker.event_tracker_arn)
+
+
+def _of_actions(tx: Connection, account: Account, tracking_id: str) -> _Way:
+    found = [dataset for dataset in records.every(tx, account, Dataset) if dataset.tracking_id == tracking_id]
+    if not found:
+        raise ResourceNotFoundException(
+            f"No ACTION_INTERACTIONS dataset has the trackingId {tracking_id}; DescribeDataset tells it."
+        )
+    return _way(tx, account, found[0])
+
+
+def _way(tx: Connection, account: Account, dataset: Dataset, *needed: str) -> _Way:
+    schema = _schema(tx, account, dataset)
+
+    def without(*names: str) -> avro.Schema:
+        return replace(schema, fields=tuple(column for column in schema.fields if column.name not in names))
+
+    arns = (dataset.dataset_arn, dataset.schema_arn, *needed)
+    update = dataset.latest_dataset_update
+    changing = update is not None and update.rests is not None  # its schema changes as time goes by
+    return _Way(
+        dataset.dataset_arn,
+        without("USER_ID"),
+        without("USER_ID", "ITEM_ID"),
+        {} if changing else records.documents(tx, arns),
+    )
 
 
 def put_items(account: Account, *, dataset_arn: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -108,7 +191,7 @@ def _event(
     where: str,
     event: Mapping[str, Any],
     properties: Mapping[str, Any],
-    schema: avro.Schema,
+    way: _Way,
     session_id: str,
     user_id: str | None,
 ) -> events.LiveEvent:
@@ -138,8 +221,7 @@ def _event(
     }
     named = {name.lower() for name in members}
     own = {name: value for name, value in properties.items() if name.replace("_", "").lower() not in named}
-    absent = {"USER_ID"} if item_id is not None else {"USER_ID", "ITEM_ID"}
-    columns = replace(schema, fields=tuple(column for column in schema.fields if column.name not in absent))
+    columns = way.without_item if item_id is None else way.schema
     row = _row(where, columns, {**own, **{name: value for name, value in members.items() if value is not None}})
     return events.LiveEvent(
         session_id=session_id,
@@ -185,13 +267,6 @@ def _properties(where: str, record: Mapping[str, Any]) -> dict[str, Any]:
             f"Error parsing properties json: {where}.properties is {text[:80]!r}, no JSON object."
         )
     return found
-
-
-def _tracker(tx: Connection, account: Account, tracking_id: str) -> EventTracker:
-    for tracker in records.every(tx, account, EventTracker):
-        if tracker.tracking_id == tracking_id:
-            return tracker
-    raise InvalidInputException(f"No event tracker has the trackingId {tracking_id}.")
 
 
 def _schema(tx: Connection, account: Account, dataset: Dataset) -> avro.Schema:

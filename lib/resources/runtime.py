@@ -11,6 +11,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,6 +22,7 @@ from sqlalchemy import Connection, Engine, bindparam, select, union_all
 from lib import filters
 from lib.campaigns import Campaign as Loaded
 from lib.campaigns import Promotion, Recommended, Restriction, Visitor
+from lib.exploration import Exploration
 from lib.recipes.recipe import Recipe
 from lib.resources import datasets, recipes, records
 from lib.resources.account import Account
@@ -30,14 +32,19 @@ from lib.resources.errors import InvalidInputException, ResourceNotFoundExceptio
 from lib.resources.filters import Filter
 from lib.resources.lifecycle import MOVING, Status
 from lib.resources.solution_versions import SolutionVersion, version_folder
-from lib.store import events, tables
+from lib.store import events, recommendations, tables
 from lib.store.changes import Changes
+from lib.store.recommendations import Recommendation
 
 NUM_RESULTS, MAX_RESULTS = 25, 500
 MAX_RESULTS_WITH_METADATA = 50
 MAX_METADATA_COLUMNS = 10
 NUM_ACTIONS, MAX_ACTIONS = 5, 100
 VISITORS = 10_000  # kept per campaign
+MINUTE = 60
+EXPLORATION = {"explorationWeight": "0.3", "explorationItemAgeCutOff": "30.0"}
+SERVICE_WEIGHT = 0.1  # of recipes whose exploration nobody can set
+EXPLORES_BY_ITSELF = "aws-user-personalization-v2"
 USES_PROMOTIONS = ("USER_PERSONALIZATION", "RELATED_ITEMS", "POPULAR_ITEMS")
 GIVES_METADATA = ("aws-user-personalization-v2", "aws-personalized-ranking-v2", "aws-semantic-similarity")
 OPERATION_OF = {"PERSONALIZED_RANKING": "GetPersonalizedRanking", "PERSONALIZED_ACTIONS": "GetActionRecommendations"}
@@ -49,7 +56,8 @@ class _Deployment:
 
     documents: what it was read from.  made_of: the version and data that ``loaded`` holds.  stamp: of the store when it
     was last looked at, None to look again in any case.  live: how far the puts of the datasets ``live_in`` had come.
-    read: the last put item and user that ``loaded`` knows.  now: epoch seconds of the latest interaction.
+    read: the last put item, user and event that ``loaded`` knows.  now: epoch seconds, the minute of the latest
+    interaction.  exploration: how much is explored, None for nothing.  asked: of users, how often they have asked.
     """
 
     campaign: Campaign
@@ -63,7 +71,9 @@ class _Deployment:
     live_in: Sequence[str]
     read: dict[str, int]
     now: int
+    exploration: Exploration | None
     visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
+    asked: OrderedDict[str | None, int] = field(default_factory=OrderedDict)
     filters: dict[str, Filter] = field(default_factory=dict)
 
     def may_give_metadata(self) -> bool:
@@ -120,6 +130,9 @@ def get_recommendations(
         raise InvalidInputException(f"itemId is missing: {recipe.name} recommends items related to one.")
     columns = _columns(deployment, metadata_columns)
     promotion = _promotion(account, deployment, promotions, user_id)
+    rng = None
+    if promotion is not None or deployment.exploration is not None:
+        rng = np.random.Generator(np.random.Philox(key=_seed(account, deployment, user_id, item_id)))
     try:
         answer = deployment.loaded.recommend(
             _visitor(account, deployment, user_id or None),
@@ -130,14 +143,13 @@ def get_recommendations(
             restriction=_restriction(account, deployment, filter_arn, filter_values, user_id),
             promotion=promotion,
             metadata_columns=columns,
-            rng=promotion and np.random.default_rng(_seed(account, campaign_arn, user_id, item_id, deployment.now)),
+            exploration=deployment.exploration,
+            rng=rng,
         )
     except filters.FilterError as error:
         raise InvalidInputException(str(error)) from error
-    return {
-        "itemList": _predicted_items(answer, recipe, promotion),
-        "recommendationId": _recommendation_id(account, campaign_arn, user_id, item_id),
-    }
+    recommendation_id = _kept(account, campaign_arn, user_id, item_id, answer)
+    return {"itemList": _predicted_items(answer, recipe, promotion), "recommendationId": recommendation_id}
 
 
 def get_personalized_ranking(
@@ -176,10 +188,8 @@ def get_personalized_ranking(
         )
     except filters.FilterError as error:
         raise InvalidInputException(str(error)) from error
-    return {
-        "personalizedRanking": _predicted_items(answer, recipe, None),
-        "recommendationId": _recommendation_id(account, campaign_arn, user_id, None),
-    }
+    recommendation_id = _kept(account, campaign_arn, user_id, None, answer)
+    return {"personalizedRanking": _predicted_items(answer, recipe, None), "recommendationId": recommendation_id}
 
 
 def get_action_recommendations(
@@ -243,9 +253,9 @@ def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | 
     live = events.state(tx, known.live_in)
     if live == known.live:
         return replace(known, stamp=stamp, filters={})
-    _read_puts(tx, known, live)
+    visitors = _take_in(tx, known, live)
     now = _latest(known.loaded, live)
-    return replace(known, stamp=stamp, live=live, now=now, visitors=OrderedDict(), filters={})
+    return replace(known, stamp=stamp, live=live, now=now, visitors=visitors, filters={})
 
 
 def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
@@ -264,12 +274,14 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
         campaign.solution_version_arn,
         *((d.dataset_arn, d.creation_date_time, d.schema_arn, d.parts) for d in found.values()),
     )
-    live = events.state(tx, [d.dataset_arn for d in found.values()])
+    live_in = [name for d in found.values() for name in (d.dataset_arn, events.losses(d.dataset_arn))]
+    live = events.state(tx, live_in)
     if known is not None and known.made_of == made_of:
-        _read_puts(tx, known, live)
-        recipe, loaded, read = known.recipe, known.loaded, known.read
+        visitors = _take_in(tx, known, live)
+        recipe, loaded, read, asked = known.recipe, known.loaded, known.read, known.asked
     else:
         recipe, loaded, read = _load(tx, account, campaign, found)
+        visitors, asked = OrderedDict(), OrderedDict()
     return _Deployment(
         campaign=campaign,
         recipe=recipe,
@@ -279,10 +291,21 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
         loaded=loaded,
         stamp=stamp,
         live=live,
-        live_in=[d.dataset_arn for d in found.values()],
+        live_in=live_in,
         read=read,
         now=_latest(loaded, live),
+        exploration=_exploration(recipe, campaign),
+        visitors=visitors,
+        asked=asked,
     )
+
+
+def _exploration(recipe: Recipe, campaign: Campaign) -> Exploration | None:
+    given = {**EXPLORATION, **((campaign.campaign_config or {}).get("itemExplorationConfig") or {})}
+    weight = SERVICE_WEIGHT if recipe.name == EXPLORES_BY_ITSELF else float(given["explorationWeight"])
+    if not recipe.explores or weight == 0:
+        return None
+    return Exploration(weight, float(given["explorationItemAgeCutOff"]))
 
 
 def _documents(tx: Connection, campaign: Campaign) -> list[bytes]:
@@ -291,8 +314,12 @@ def _documents(tx: Connection, campaign: Campaign) -> list[bytes]:
 
 
 def _latest(loaded: Loaded, live: Mapping[str, events.Live]) -> int:
-    """Epoch seconds of the latest interaction that is known."""
-    return max([loaded.latest, *(int(one.newest) for one in live.values() if one.newest is not None)])
+    """Epoch seconds of the latest interaction that is known.
+
+    Live ones move it by whole minutes, up, so that what was worked out for a user need not be again at every event.
+    """
+    newest = [-(-int(one.newest) // MINUTE) * MINUTE for one in live.values() if one.newest is not None]
+    return max([loaded.latest, *newest])
 
 
 def _load(
@@ -304,16 +331,38 @@ def _load(
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
     data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
     folder = version_folder(account, campaign.solution_version_arn) / "model"
-    return recipe, Loaded.load(recipe, folder, data), read
+    loaded = Loaded.load(recipe, folder, data)
+    # Each event is read by visitors when they come; here those are read that exploration learns from.
+    arn = found["INTERACTIONS"].dataset_arn
+    answered, read["INTERACTIONS"] = events.after(tx, arn, 0) if recipe.explores else ((), events.last_event(tx, arn))
+    if recipe.explores:
+        loaded.learn(answered)
+    return recipe, loaded, read
 
 
-def _read_puts(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]) -> None:
-    """Let a loaded campaign know the items and users that were put since."""
-    for kind, put in (("ITEMS", known.loaded.put_items), ("USERS", known.loaded.put_users)):
-        arn = known.datasets[kind].dataset_arn if kind in known.datasets else None
-        if live.get(arn) != known.live.get(arn):
-            rows, known.read[kind] = events.records(tx, arn, known.read[kind])
-            put(rows)
+def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]) -> OrderedDict[str | None, Visitor]:
+    """Let a loaded campaign know what was put since.  Returns the visitors whom that does not concern."""
+    changed = {name for name in {*live, *known.live} if live.get(name) != known.live.get(name)}
+    of = {kind: dataset.dataset_arn for kind, dataset in known.datasets.items()}
+    everybody = any(name not in of.values() for name in changed)  # somebody was taken out
+    gone: set[str | None] = set()
+    if of.get("ITEMS") in changed:
+        rows, known.read["ITEMS"] = events.records(tx, of["ITEMS"], known.read["ITEMS"])
+        known.loaded.put_items(rows)
+        everybody = True  # they may have met the item before
+    if of.get("USERS") in changed:
+        rows, known.read["USERS"] = events.records(tx, of["USERS"], known.read["USERS"])
+        known.loaded.put_users(rows)
+        gone |= rows.keys()
+    if of["INTERACTIONS"] in changed:
+        answered, known.read["INTERACTIONS"] = events.after(tx, of["INTERACTIONS"], known.read["INTERACTIONS"])
+        if known.recipe.explores:
+            known.loaded.learn(answered)
+        for event in answered:
+            gone.update((event.session_id, event.user_id))
+    if everybody:
+        return OrderedDict()
+    return OrderedDict((user_id, visitor) for user_id, visitor in [*known.visitors.items()] if user_id not in gone)
 
 
 def _visitor(account: Account, deployment: _Deployment, user_id: str | None) -> Visitor:
@@ -435,18 +484,46 @@ def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion |
         for item, promoted in zip(items, answer.promoted):
             if promoted:
                 item["promotionName"] = promotion.name
-                if recipe.name == "aws-user-personalization-v2":
+                if recipe.name == EXPLORES_BY_ITSELF:
                     item["reason"] = ["Promoted item"]
+    if answer.explored is not None and recipe.name == EXPLORES_BY_ITSELF:
+        for item, explored in zip(items, answer.explored):
+            if explored:
+                item["reason"] = ["Exploration"]
     return items
 
 
-def _seed(account: Account, *parts: object) -> int:
-    return int.from_bytes(hashlib.sha256(f"{account.seed}|{parts}".encode()).digest()[:8])
+def _seed(account: Account, deployment: _Deployment, user_id: str | None, item_id: str | None) -> int:
+    """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer."""
+    asked, count = deployment.asked, 0
+    if deployment.exploration is not None:
+        count = asked[user_id] = asked.pop(user_id, 0) + 1
+        if len(asked) > VISITORS:
+            asked.popitem(last=False)
+    changes = sum(one.changes for one in deployment.live.values())
+    told = f"{account.seed}|{deployment.campaign.campaign_arn}|{user_id}|{item_id}|{changes}|{count}"
+    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:16])
 
 
-def _recommendation_id(account: Account, campaign_arn: str, *parts: object) -> str:
+def _kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended) -> str:
+    """The id of an answer, under which the list is kept for the events to come."""
+    now = account.now()
+    recommendation_id = _recommendation_id(account, now, campaign_arn, user_id, item_id)
+    given = Recommendation(
+        recommendation_id=recommendation_id,
+        resource_arn=campaign_arn,
+        user_id=user_id,
+        at=now.timestamp(),
+        item_ids=answer.item_ids,
+        propensities=answer.propensities,
+    )
+    account.store.commits.later(recommendations.append, given)
+    return recommendation_id
+
+
+def _recommendation_id(account: Account, now: datetime, campaign_arn: str, *parts: object) -> str:
     """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
-    told = f"{account.seed}|{campaign_arn}|{parts}|{account.now().isoformat()}|{next(_COUNT)}"
+    told = f"{account.seed}|{campaign_arn}|{parts}|{now.isoformat()}|{next(_COUNT)}"
     drawn = uuid.UUID(bytes=hashlib.sha256(told.encode()).digest()[:16], version=4)
     return f"RID-{str(drawn)[-25:]}-CID-{hashlib.sha256(campaign_arn.encode()).hexdigest()[:6]}"
 

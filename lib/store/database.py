@@ -7,12 +7,13 @@ power loss; readers never wait for writers; writers, also those of other process
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 
-from lib.store import events, tables
+from lib.store import events, recommendations, tables
+from lib.store.commits import Commits
 from lib.store.files import Files
 
 BUSY_SECONDS = 30.0
@@ -20,11 +21,18 @@ BUSY_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """An open store.  Threads may share it; each process opens its own."""
+    """An open store.  Threads may share it; each process opens its own.
+
+    commits: for small writes of many callers, which it puts into one transaction.
+    """
 
     location: Path
     engine: Engine
     files: Files
+    commits: Commits = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "commits", Commits(self.transaction))
 
     @classmethod
     def open(cls, location: str | Path) -> "Store":
@@ -54,7 +62,8 @@ class Store:
             yield connection
 
     def close(self) -> None:
-        """Give the database's connections back."""
+        """Write what is still to be written, and give the database's connections back."""
+        self.commits.flush()
         self.engine.dispose()
 
 
@@ -88,6 +97,7 @@ def _create_or_check(connection: Connection, folder: Path) -> None:
             f"{folder} holds a store of version {found}, this program reads version {tables.VERSION}: "
             "use the program that wrote it, or name another folder"
         )
-    events.metadata.create_all(connection)  # all tables hang on one metadata, those of events too
+    for module in (events, recommendations):  # each hangs its tables on the same metadata
+        module.metadata.create_all(connection)
     if found is None:
         connection.execute(insert(tables.store_version).values(version=tables.VERSION))
