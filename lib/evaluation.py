@@ -345,12 +345,12 @@ def choose(tables: Mapping[str, pd.DataFrame], *, incumbent: str, seed: int, met
     compared = compare(tables, baseline=incumbent, seed=seed, names=[metric]).set_index("version")
     best = incumbent if compared["mean"].max() == compared.loc[incumbent, "mean"] else compared["mean"].idxmax()
     row = compared.loc[best]
-    told = f"{metric} {row['mean']:.4f} on {row['users']} users"
+    told = f"{metric} {row['mean']:.2f} on {row['users']} users"
     if best == incumbent:
         return Choice(incumbent, f"{incumbent} has the best {told}: deploy it, or keep it.")
     gain = (
-        f"{row['difference']:+.4f} against {incumbent} (95 % interval {row['difference_low']:+.4f} to "
-        f"{row['difference_high']:+.4f})"
+        f"{row['difference']:+.2f} against {incumbent} (95 % interval {row['difference_low']:+.2f} to "
+        f"{row['difference_high']:+.2f})"
     )
     if row["difference_low"] > 0:
         return Choice(best, f"{best} has the best {told}, {gain}: surely better, deploy it.")

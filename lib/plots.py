@@ -96,16 +96,21 @@ def embeddings(ax: Axes, vectors: np.ndarray, categories: Sequence[str], most: i
 
 
 def trials(ax: Axes, table: pd.DataFrame, metric: str) -> None:
-    """Each trial's value and the best so far.  table: columns number, value, state."""
+    """Each trial's value, the best so far, and at the bottom the trials without a value.
+
+    table: columns number, value, state.
+    """
     done = table[table["state"] == "COMPLETE"]
-    other = table[table["state"] != "COMPLETE"].dropna(subset="value")
+    pruned = table["number"][table["state"] != "COMPLETE"]
     ax.scatter(done["number"], done["value"], color=BLUE, s=18, label="finished")
-    if len(other):
-        ax.scatter(other["number"], other["value"], color=GREY, marker="x", s=18, label="pruned")
+    if len(pruned):
+        bottom = ax.get_xaxis_transform()  # x in trials, y as a share of the height
+        ax.scatter(pruned, [0.04] * len(pruned), transform=bottom, color=GREY, marker="x", s=18, label="pruned")
     ax.step(done["number"], done["value"].cummax(), where="post", color=ORANGE, linewidth=1, label="best so far")
     ax.set(title="Trials", xlabel="trial", ylabel=metric)
+    ax.margins(y=0.15)
     ax.xaxis.set_major_locator(plt.matplotlib.ticker.MaxNLocator(integer=True))
-    ax.legend()
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def importances(ax: Axes, shares: Mapping[str, float]) -> None:
@@ -134,7 +139,7 @@ def slices(ax: Axes, table: pd.DataFrame, metric: str, by: str) -> None:
     ax.set_xticks(range(len(table)), table.index)
     ax.set(title=f"{metric} by {by}", ylabel=metric, xlabel=by)
     ax.grid(axis="x", visible=False)
-    ax.legend()
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def latency(axes: Sequence[Axes], measurements: Mapping[int, Measurement]) -> None:

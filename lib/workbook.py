@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import boto3
@@ -54,6 +54,8 @@ SHORT_NAMES = {
     "normalized_discounted_cumulative_gain_at_25": "NDCG@25",
     "mean_reciprocal_rank_at_25": "MRR@25",
     "coverage": "coverage",
+    "textbook_ndcg_at_25": "textbook NDCG@25",
+    "recall_at_25": "recall@25",
 }
 
 
@@ -84,6 +86,11 @@ def summary(run: str, figures: Mapping[str, str]) -> None:
     """Put figures on top of the run's report."""
     path = folder(run) / "summary.json"
     _write_json(path, {**(json.loads(path.read_text()) if path.exists() else {}), **figures})
+
+
+def inputs(run: str, checksums: Mapping[str, str]) -> None:
+    """Put the checksums of what was read into the run's manifest."""
+    _write_json(folder(run) / "inputs.json", dict(checksums))
 
 
 # --- The service -----------------------------------------------------------------------------------------------------
@@ -289,6 +296,8 @@ def newcomers(run: str, count: int, prefix: str = "new") -> list[dict[str, objec
     rows = data.items.set_index("ITEM_ID").loc[popular_items(run, count)]
     if "CREATION_TIMESTAMP" in rows:
         rows["CREATION_TIMESTAMP"] = newest_time(run)
+    if "TITLE" in rows:
+        rows["TITLE"] = "New: " + rows["TITLE"]
     return [
         {"itemId": f"{prefix}-{number}"}
         | {schemas.camel_case(name): value for name, value in row.items() if name in schema.columns and pd.notna(value)}
@@ -300,21 +309,22 @@ def newcomers(run: str, count: int, prefix: str = "new") -> list[dict[str, objec
 
 
 def versions(personalize: BaseClient, run: str) -> dict[str, str]:
-    """Every ACTIVE solution version of the run: a name to show -> its ARN, in the order of their making."""
+    """Every ACTIVE version of the run that was trained in full: the solution's name -> ARN, in the order of making.
+
+    Versions trained by UPDATE keep the metrics of the full training they go back to, so they add nothing to compare.
+    """
     solutions = personalize.get_paginator("list_solutions").paginate(datasetGroupArn=arn("dataset-group", run))
     found = {}
     for solution in solutions.search("solutions[]"):
         pages = personalize.get_paginator("list_solution_versions").paginate(solutionArn=solution["solutionArn"])
-        for version in pages.search("solutionVersions[?status=='ACTIVE']"):
-            name = solution["name"].removeprefix(f"{run}-")
-            mode = version["trainingMode"]
-            found[name if mode == "FULL" else f"{name} ({mode.lower()})"] = version["solutionVersionArn"]
+        for version in pages.search("solutionVersions[?status=='ACTIVE' && trainingMode=='FULL']"):
+            found[solution["name"].removeprefix(f"{run}-")] = version["solutionVersionArn"]
     return found
 
 
-def latest_version(personalize: BaseClient, run: str, recipe: str) -> str:
-    """The newest version of a recipe's solution."""
-    solution = personalize.describe_solution(solutionArn=arn("solution", f"{run}-{recipe}"))["solution"]
+def latest_version(personalize: BaseClient, run: str, solution: str) -> str:
+    """The newest version of one of the run's solutions."""
+    solution = personalize.describe_solution(solutionArn=arn("solution", f"{run}-{solution}"))["solution"]
     return solution["latestSolutionVersion"]["solutionVersionArn"]
 
 
@@ -370,7 +380,7 @@ def training_log(run: str, version_arn: str) -> pd.DataFrame:
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """Personalize's metrics of several versions, short names, best first, rounded for reading."""
     table = pd.DataFrame(metrics).T.sort_values(evaluation.NDCG, ascending=False, kind="stable")
-    return table[list(SHORT_NAMES)].rename(columns=SHORT_NAMES).round(2)
+    return table[[name for name in SHORT_NAMES if name in table]].rename(columns=SHORT_NAMES).round(2)
 
 
 def recommending(personalize: BaseClient, versions: Mapping[str, str]) -> list[str]:
@@ -404,7 +414,7 @@ def shares_of_oracle(run: str, tested: Mapping[str, pd.DataFrame]) -> pd.DataFra
         return None
     seed = noted(run, "seed")
     shares = {name: evaluation.share_of_oracle(table, best, seed=seed) for name, table in tested.items()}
-    return pd.DataFrame({name: share._asdict() for name, share in shares.items()}).T
+    return pd.DataFrame({name: asdict(share) for name, share in shares.items()}).T
 
 
 def study(run: str, version_arn: str) -> optuna.Study:

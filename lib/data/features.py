@@ -102,7 +102,8 @@ class Features:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in (*self.categorical, *self.numeric))
+        """The columns that are read."""
+        return tuple(column.name for column in (*self.categorical, *self.numeric, *filter(None, [self.text])))
 
     def __call__(self, columns: Mapping[str, Sequence[object]], n_rows: int) -> Encoded:
         """Read n_rows rows; a column that is not there is absent in every row."""
@@ -162,6 +163,14 @@ def fit(table: pd.DataFrame | None, schema: Schema | None) -> Features:
         elif kind == "textual" and text is None:
             text = _fit_text(name, [_filled(value) for value in table[name]])
     return Features(tuple(categorical), tuple(numeric), text)
+
+
+def aligned(columns: Features, table: pd.DataFrame | None, key: str, ids: np.ndarray) -> Encoded:
+    """The features of these ids, in their order; an id that the table does not have has none."""
+    if table is None:
+        return columns({}, len(ids))
+    rows = table.set_index(key).reindex(ids)
+    return columns({name: rows[name].to_numpy(dtype=object) for name in columns.names if name in rows}, len(ids))
 
 
 def _kinds(table: pd.DataFrame, schema: Schema | None) -> Iterator[tuple[str, str]]:

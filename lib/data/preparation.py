@@ -142,9 +142,13 @@ def minimum_history(datasets: Datasets, n: int) -> Datasets:
 
 
 def derive(datasets: Datasets) -> Datasets:
-    """Items with a CREATION_TIMESTAMP: where the source has none, when the item was first shown or interacted with."""
+    """Items with a CREATION_TIMESTAMP: where the source has none, when the item was first shown or interacted with.
+
+    Without an Items table there will be one, of all items with interactions.
+    """
     if datasets.items is None:
-        return datasets
+        known = np.unique(datasets.interactions["ITEM_ID"].to_numpy(dtype=str))
+        datasets = replace(datasets, items=pd.DataFrame({"ITEM_ID": pd.Series(known, dtype="str")}))
     seen = datasets.interactions[["ITEM_ID", "TIMESTAMP"]]
     if "IMPRESSION" in datasets.interactions:
         shown = datasets.interactions[["IMPRESSION", "TIMESTAMP"]].dropna()

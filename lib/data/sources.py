@@ -118,6 +118,32 @@ DOWNLOADS: dict[str, tuple[Download, ...]] = {
 }
 
 
+# Source -> names its folder may have, a file of which one is surely in it, where to get it.
+PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
+    "simulated": (("simulated",), ("events.tsv",), "make it with lib.data.simulator.simulate"),
+    "mind-small": (
+        ("mind-small", "mind-small-subset", "MINDsmall"),
+        ("MINDsmall_train/behaviors.tsv",),
+        "accept the licence at https://msnews.github.io and put MINDsmall_train/ (and MINDsmall_dev/) there",
+    ),
+    "movielens-small": (
+        ("ml-latest-small", "movielens-small"),
+        ("ratings.csv",),
+        "get it at https://grouplens.org/datasets/movielens",
+    ),
+    "movielens-1m": (
+        ("ml-1m", "movielens-1m"),
+        ("ratings.dat", "ratings_no_timestamps.csv.gz"),
+        "get it at https://grouplens.org/datasets/movielens/1m",
+    ),
+    "online-retail": (
+        ("online_retail", "online-retail"),
+        ("online_retail.parquet",),
+        "get it at https://archive.ics.uci.edu/dataset/352/online+retail",
+    ),
+}
+
+
 def read(source: str, folder: Path | None, *, download_to: Path | None = None, **options: object) -> Datasets:
     """The raw tables of a source, interactions ordered by time, items and users by id; no schemas yet.
 
@@ -137,12 +163,31 @@ def read(source: str, folder: Path | None, *, download_to: Path | None = None, *
         raise ValueError(f"source {source} needs either a folder to read or one to download to, and not both")
     if folder is None:
         fetch(source, download_to)
-    interactions, items, users = reader(folder or download_to, **options)
+    interactions, items, users = reader(locate(source, folder or download_to), **options)
     return Datasets(
         interactions=interactions.sort_values("TIMESTAMP", kind="stable", ignore_index=True),
         items=None if items is None else items.sort_values("ITEM_ID", kind="stable", ignore_index=True),
         users=None if users is None else users.sort_values("USER_ID", kind="stable", ignore_index=True),
     )
+
+
+def locate(source: str, folder: Path) -> Path:
+    """The folder of a data set: the given one, or one of its usual names in it.  Raises FileNotFoundError."""
+    if source not in PLACES:
+        return folder
+    names, files, remedy = PLACES[source]
+    for place in (folder, *(folder / name for name in names)):
+        if any((place / file).is_file() for file in files):
+            return place
+    inside = " or ".join(f"{name}/" for name in names)
+    raise FileNotFoundError(f"{folder} does not hold {' or '.join(files)}, nor does {inside} in it: {remedy}")
+
+
+def checksums(source: str, folder: Path) -> dict[str, str]:
+    """File of a data set -> its sha256, by which a later run can tell that it reads the same."""
+    place = locate(source, folder)
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    return {path.relative_to(place).as_posix(): _sha256(path) for path in files}
 
 
 def fetch(source: str, folder: Path) -> None:
@@ -216,7 +261,6 @@ def _simulated(folder: Path, *, histories: bool = True) -> Tables:
     Events before login belong to the user who logged in later in the session; sessions that never log in keep their id
     as user.  histories: also take what readers had read before the log begins, as in mind-small.
     """
-    folder = _locate(folder, ("simulated",), ("events.tsv",), "make it with lib.data.simulator.simulate")
     for name in set(SIMULATED_FILES) - {"truth.npz"}:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} does not exist: the simulated site is incomplete, make it again")
@@ -265,12 +309,6 @@ def _mind(folder: Path, *, histories: bool = True) -> Tables:
     is the first time an article is seen anywhere.  histories: also take each user's earlier clicks.  MIND gives their
     order but no times: they are set a minute apart, the last a minute before the log begins; repeats count once.
     """
-    folder = _locate(
-        folder,
-        ("mind-small", "mind-small-subset", "MINDsmall"),
-        ("MINDsmall_train/behaviors.tsv",),
-        "accept the licence at https://msnews.github.io and put MINDsmall_train/ (and MINDsmall_dev/) there",
-    )
     parts = [part for part in (folder / "MINDsmall_train", folder / "MINDsmall_dev") if part.is_dir()]
     logs = [_Behaviors.read(part / "behaviors.tsv") for part in parts]
     news = pd.concat([_news(part / "news.tsv") for part in parts]).drop_duplicates("ITEM_ID", ignore_index=True)
@@ -375,12 +413,6 @@ def _movielens_small(folder: Path, *, click_above: float = 1.0, watch_above: flo
 
     Both rows carry the rating's time, the click stands first.  watch_above None: no watch rows.
     """
-    folder = _locate(
-        folder,
-        ("ml-latest-small", "movielens-small"),
-        ("ratings.csv",),
-        "get it at https://grouplens.org/datasets/movielens",
-    )
     ratings = _Csv.read(folder / "ratings.csv", ("userId", "movieId", "rating", "timestamp"))
     rows = _events(
         ratings.table["userId"], ratings.table["movieId"], ratings.numbers("timestamp").astype(np.int64),
@@ -396,10 +428,6 @@ def _movielens_1m(folder: Path, *, click_above: float = 1.0, watch_above: float 
     The rebuilt form knows the order of each user's ratings and the time of the last: the others are set a second apart
     before it; ratings of unknown place (films with fewer than five) come first.  Options as for movielens-small.
     """
-    folder = _locate(
-        folder, ("ml-1m", "movielens-1m"), ("ratings.dat", "ratings_no_timestamps.csv.gz"),
-        "get it at https://grouplens.org/datasets/movielens/1m",
-    )  # fmt: skip
     original = folder / "ratings.dat"
     if original.is_file():
         table = _unquoted(original, ("user", "movie", "rating", "timestamp"), separator="::")
@@ -458,10 +486,6 @@ def _online_retail(folder: Path) -> Tables:
     fees, samples: those that do not begin with five digits).  An item's title is its commonest description, its price
     the median; a user's country the last one.
     """
-    folder = _locate(
-        folder, ("online_retail", "online-retail"), ("online_retail.parquet",),
-        "get it at https://archive.ics.uci.edu/dataset/352/online+retail",
-    )  # fmt: skip
     path = folder / "online_retail.parquet"
     wanted = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
     try:
@@ -583,15 +607,6 @@ READERS: dict[str, Callable[..., Tables]] = {
 
 def _bad(path: Path, line: int, column: str, value: object, remedy: str) -> ValueError:
     return ValueError(f"{path}, line {line}, column {column}: found {value!r}; {remedy}")
-
-
-def _locate(folder: Path, names: Sequence[str], files: Sequence[str], remedy: str) -> Path:
-    """The data set's folder: the given one or one of these names in it, where one of the files lies."""
-    for place in (folder, *(folder / name for name in names)):
-        if any((place / file).is_file() for file in files):
-            return place
-    inside = " or ".join(f"{name}/" for name in names)
-    raise FileNotFoundError(f"{folder} does not hold {' or '.join(files)}, nor does {inside} in it: {remedy}")
 
 
 def _bytes(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 Importing this costs no torch: the families that need it load it when they train or when a model is read.
 """
 
+from lib.recipes.neighbours import SIMILAR_ITEMS, SIMS
 from lib.recipes.popularity import POPULARITY_COUNT
 from lib.recipes.recipe import Recipe
 from lib.recipes.recurrent import HRNN, HRNN_COLDSTART, HRNN_METADATA, PERSONALIZED_RANKING, USER_PERSONALIZATION
@@ -15,6 +16,8 @@ RECIPES: dict[str, Recipe] = {
         USER_PERSONALIZATION,
         PERSONALIZED_RANKING_V2,
         PERSONALIZED_RANKING,
+        SIMILAR_ITEMS,
+        SIMS,
         POPULARITY_COUNT,
         HRNN,
         HRNN_METADATA,

@@ -10,16 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sparse
 import torch
 from scipy.optimize import minimize
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
 from lib.data import features
 from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
 from lib.data.features import Features
-from lib.recipes import files, situation, transitions
+from lib.recipes import files, places, situation, transitions
 from lib.recipes.networks import (
     Events,
     Recurrent,
@@ -38,13 +36,12 @@ REMEMBERED = 500  # newest events of a history whose repetition counts
 VALIDATION_SHARE = 0.1  # of the users
 VALIDATION_USERS = 1_000
 VALIDATION_EVENTS = 10  # of such a user, at most, and a tenth of the history
+DEFAULT_BLEND = np.array([0.75, 0.5], np.float32)  # of network and transitions, where there is nothing to learn it from
+BLEND_BOUNDS = ((0.1, 3.0), (0.0, 3.0))
 BLEND_CELLS = 4_000_000  # scores that the blend is learnt from
-PATIENCE = 2  # epochs without a better validation loss
+PATIENCE = 1  # epochs without a better validation loss
 NEAR, NEARNESS, FIRST_SCALE = 10, 0.85, 0.1  # how items are placed at first: reach in events, decay, size
-SCALES = (  # of the transitions in closed form: a longer and a shorter memory
-    {"decay": 0.82, "future": 0.37, "ridge": 200.0},
-    {"decay": 0.5, "future": 0.3, "ridge": 100.0},
-)
+MEMORY = {"decay": 0.82, "future": 0.37, "ridge": 200.0}  # of the transitions in closed form
 FURTHER_EPOCHS = 2  # of a training that goes on
 REHEARSAL = 1.0  # known users, per new one, that a training which goes on sees again
 
@@ -86,9 +83,8 @@ class Plan:
 class SequenceModel:
     """A trained sequence recipe.
 
-    table: (I, D) float32, the items' vectors.    trained: (I,) bool, items that have been interacted with.  blend: (1 +
-    n transitions,) weights of the components.  epochs: how many were best.  learnt: user hashes (uint64, ascending) and
-    how many of their events have been learnt from.
+    table: (I, D) float32, the items' vectors.  blend: (P,) weights of the components.  epochs: how many were best.
+    learnt: hashes of the users' ids, ascending, and how many of their events were learnt from.
     """
 
     catalogue: Catalogue
@@ -97,19 +93,21 @@ class SequenceModel:
     table: Tensor
     features: dict[str, Features]
     situation: Situation
-    transitions: tuple[Transitions, ...]
+    transitions: Transitions | None
     blend: np.ndarray
     epochs: int
     learnt: tuple[np.ndarray, np.ndarray]
 
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
         """(B, I) float32 logits."""
-        return np.tensordot(self.blend, self.components(requests), 1)
+        now = np.array([request.now for request in requests])
+        return np.tensordot(self.blend, self.components(requests), 1) + self.situation.unpublished(now)
 
     def components(self, requests: Sequence[Request]) -> np.ndarray:
-        """(1 + n transitions, B, I) float32: what is blended, the network first."""
+        """(P, B, I) float32: what is blended, the network first."""
         past = [request.history for request in requests]
-        return np.stack([self._network_scores(requests), *(part.scores(past) for part in self.transitions)])
+        closed = [] if self.transitions is None else [self.transitions.scores(past)]
+        return np.stack([self._network_scores(requests), *closed])
 
     def embeddings(self) -> np.ndarray:
         return self.table.numpy()
@@ -117,8 +115,8 @@ class SequenceModel:
     def save(self, folder: Path) -> None:
         arrays = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
         arrays |= {f"situation.{name}": value for name, value in self.situation.arrays().items()}
-        for n, part in enumerate(self.transitions):
-            arrays |= {f"transitions.{n}.{name}": value for name, value in part.arrays().items()}
+        if self.transitions is not None:
+            arrays |= {f"transitions.{name}": value for name, value in self.transitions.arrays().items()}
         for side, columns in self.features.items():
             arrays |= {f"features.{side}.{name}": value for name, value in columns.arrays().items()}
         arrays |= {"table": self.table.numpy(), "blend": self.blend}
@@ -127,7 +125,6 @@ class SequenceModel:
             "plan": asdict(self.plan),
             "epochs": self.epochs,
             "features": {side: columns.settings() for side, columns in self.features.items()},
-            "transitions": [part.decay for part in self.transitions],
         }
         files.write(folder, self.catalogue, settings, arrays)
 
@@ -135,11 +132,11 @@ class SequenceModel:
         """(B, I) float32: where the history leads, what is repeated, and the situation."""
         history, event_types, gaps, lengths = self._inputs(requests)
         with torch.inference_mode():
-            users = self._side("users", [request.user for request in requests], self.network.user_features)
+            users = self._known("users", [request.user for request in requests], self.network.user_features)
             users = users if isinstance(users, Tensor) else self.table.new_zeros(len(requests), self.plan.dim)
             places = self.network(self.table, history, event_types, gaps, users)
             places = places[torch.arange(len(requests)), lengths]
-            places = places + self._side("context", [request.context for request in requests], self.network.context)
+            places = places + self._known("context", [request.context for request in requests], self.network.context)
             out = (places @ self.table.T).numpy()
             repeat = self.network.repeat.numpy()
         out += self.situation(np.array([request.now for request in requests]))
@@ -160,11 +157,11 @@ class SequenceModel:
         out[1] %= len(self.catalogue.event_types) + 1  # unknown event types, -1, come last
         return (*map(torch.from_numpy, out), torch.from_numpy(lengths))
 
-    def _side(self, side: str, rows: list[Mapping[str, object]], bag: nn.Module) -> Tensor | float:
+    def _known(self, side: str, rows: list[Mapping[str, object]], bag: nn.Module) -> Tensor | float:
         """(B, D): what is known of users, or of the situation of the request."""
         columns = self.features[side]
         encoded = columns({name: [row.get(name) for row in rows] for name in columns.names}, len(rows))
-        return bag(Side(encoded.categories, encoded.dense)[np.arange(len(rows))])
+        return bag(_side(encoded)[np.arange(len(rows))])
 
 
 def load(folder: Path) -> SequenceModel:
@@ -186,9 +183,7 @@ def load(folder: Path) -> SequenceModel:
         table=torch.from_numpy(arrays["table"]),
         features=known,
         situation=Situation.load(part("situation.")),
-        transitions=tuple(
-            Transitions(**part(f"transitions.{n}."), decay=decay) for n, decay in enumerate(settings["transitions"])
-        ),
+        transitions=Transitions(**part("transitions."), decay=MEMORY["decay"]) if plan.closed else None,
         blend=arrays["blend"],
         epochs=settings["epochs"],
         learnt=(arrays["learnt.users"], arrays["learnt.lengths"]),
@@ -229,9 +224,9 @@ def fit(
         seed=seed,
         start=start and start.situation,
     )
-    items = _aligned(datasets.items, "ITEM_ID", numbers.item_ids, known["items"])
-    users = _aligned(datasets.users, "USER_ID", done.user_ids, known["users"])
-    context = _read(rows, known["context"])
+    items = _side(features.aligned(known["items"], datasets.items, "ITEM_ID", numbers.item_ids))
+    users = _side(features.aligned(known["users"], datasets.users, "USER_ID", done.user_ids))
+    context = _side(known["context"]({name: rows[name].to_numpy(dtype=object) for name in rows}, len(rows)))
     events = _events(train, len(numbers.event_types), now, users, context.part(kept))
 
     network = plan.network(n_items, len(numbers.event_types), _sizes(known))
@@ -269,8 +264,8 @@ def fit(
     with torch.inference_mode():
         own = torch.from_numpy(trained.astype(np.float32))
         table = network.items(torch.arange(n_items), own, items[np.arange(n_items)])
-    closed = tuple(transitions.fit(train, n_items, **scale) for scale in SCALES) if plan.closed else ()
-    blend = start.blend if start else np.ones(1 + len(closed), np.float32)
+    closed = transitions.fit(train, n_items, **MEMORY) if plan.closed else None
+    blend = start.blend if start else np.ones(1, np.float32)
     model = SequenceModel(numbers, plan, network, table.clone(), known, now, closed, blend, epochs, _fingerprint(train))
     if not start and closed:
         model.blend = _blend(model, _questions(done, held, datasets, rows))
@@ -323,16 +318,8 @@ def _features(datasets: Datasets, rows: pd.DataFrame) -> dict[str, Features]:
     }
 
 
-def _read(table: pd.DataFrame, columns: Features) -> Side:
-    encoded = columns({name: table[name].to_numpy(dtype=object) for name in columns.names if name in table}, len(table))
+def _side(encoded: features.Encoded) -> Side:
     return Side(encoded.categories, encoded.dense)
-
-
-def _aligned(table: pd.DataFrame | None, key: str, ids: np.ndarray, columns: Features) -> Side:
-    """The features of these ids; an id that the table does not have has none."""
-    if table is None:
-        table = pd.DataFrame({key: ids})
-    return _read(table.set_index(key).reindex(ids), columns)
 
 
 def _events(done: Histories, n_event_types: int, now: Situation, users: Side, context: Side) -> Events:
@@ -348,32 +335,12 @@ def _events(done: Histories, n_event_types: int, now: Situation, users: Side, co
 
 
 def _first_places(done: Histories, n_items: int, dim: int) -> np.ndarray:
-    """(I, D) float32: items that follow each other closely start close to each other.
-
-    Factors of the positive pointwise mutual information of items up to ``NEAR`` events apart (Levy & Goldberg, NIPS
-    2014); they spare the network its first epochs.
-    """
-    user = np.repeat(np.arange(len(done.user_ids)), np.diff(done.offsets))
-    together = sparse.csr_matrix((n_items, n_items), dtype=np.float32)
-    for gap in range(1, NEAR + 1):
-        pair = np.flatnonzero(user[gap:] == user[:-gap])
-        ends = (done.items[pair], done.items[pair + gap])
-        together += sparse.csr_matrix((np.full(len(pair), NEARNESS**gap, np.float32), ends), together.shape)
-    together = (together + together.T).tocoo()
-    count = np.asarray(together.sum(axis=1)).ravel() + 1
-    other = together.row != together.col
-    row, column = together.row[other], together.col[other]
-    information = np.log(together.data[other] * count.sum() / (count[row] * count[column]))
-    positive = information > 0
-    pairs = (row[positive], column[positive])
-    matrix = sparse.csr_matrix((information[positive].astype(np.float32), pairs), together.shape)
-    places = np.zeros((n_items, dim), np.float32)
-    rank = min(dim, n_items - 1)
-    if matrix.nnz and rank:
-        left, strength, _ = randomized_svd(matrix, rank, random_state=0)
-        places[:, :rank] = left * np.sqrt(strength)
-        places *= FIRST_SCALE / np.sqrt((places[np.unique(done.items)] ** 2).mean())
-    return places
+    """(I, D) float32: items that follow each other closely start close, which spares the network its first epochs."""
+    out = np.zeros((n_items, dim), np.float32)
+    found = places.factors(places.steps(done, n_items, NEAR, NEARNESS), dim)
+    if found.size:
+        out[:, : found.shape[1]] = found * (FIRST_SCALE / np.sqrt((found[np.unique(done.items)] ** 2).mean()))
+    return out
 
 
 def _take_over(network: SequenceNetwork, numbers: Catalogue, start: SequenceModel) -> None:
@@ -469,15 +436,17 @@ def _questions(
 
 
 def _blend(model: SequenceModel, questions: list[tuple[Request, np.ndarray]]) -> np.ndarray:
-    """(1 + n transitions,) weights under which the withheld items are likeliest."""
+    """(2,) weights of network and transitions under which the withheld items are likeliest."""
     n_items = len(model.catalogue.item_ids)
     questions = questions[: max(100, BLEND_CELLS // n_items)]
     if not questions:
-        return np.array([1.0] + [0.0] * len(model.transitions), np.float32)
-    parts = model.components([request for request, _ in questions])  # (1 + n, Q, I)
+        return DEFAULT_BLEND
+    parts = model.components([request for request, _ in questions])  # (P, Q, I)
     row = np.repeat(np.arange(len(questions)), [len(items) for _, items in questions])
     item = np.concatenate([items for _, items in questions])
-    share = (1 / np.array([len(items) for _, items in questions]))[row] / len(questions)
+    out = model.situation.created[item] > np.array([request.now for request, _ in questions])[row]
+    row, item = row[~out], item[~out]
+    share = 1 / np.bincount(row)[row] / len(questions)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         logits = np.tensordot(weights.astype(np.float32), parts, 1)
@@ -489,6 +458,5 @@ def _blend(model: SequenceModel, questions: list[tuple[Request, np.ndarray]]) ->
         wanted = (share * parts[:, row, item]).sum(axis=1)
         return float(value), (np.einsum("pqi,qi->p", parts, chance) / len(questions) - wanted).astype(np.float64)
 
-    begin = np.array([1.0] + [1.0] * len(model.transitions))
-    best = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=[(0.1, 3)] + [(0, 50)] * len(model.transitions))
+    best = minimize(loss, DEFAULT_BLEND, jac=True, method="L-BFGS-B", bounds=BLEND_BOUNDS)
     return best.x.astype(np.float32)

@@ -50,9 +50,13 @@ class Situation:
             logits = logits + self.ages[_age_bucket(times, self.created)]
         return logits
 
+    def unpublished(self, times: np.ndarray) -> np.ndarray:
+        """(N,) epoch seconds -> (N, I) float32: ``UNPUBLISHED`` for items still to come, 0 for others."""
+        return np.where(self.created > np.asarray(times)[:, None], np.float32(UNPUBLISHED), np.float32(0))
+
     def table(self) -> np.ndarray:
-        """(M, I) float32: the logits at each moment."""
-        return self(self.moments)
+        """(M, I) float32: the logits at each moment, items still to come far behind."""
+        return self(self.moments) + self.unpublished(self.moments)
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -107,7 +111,7 @@ def _learn(items, times, moments, counts, created, recency, rng) -> tuple[np.nda
     target = np.searchsorted(candidates, items[chosen])
     weights, ages = _logit(np.log1p(counts[:, :, candidates]), moment, age, target)
     if dated:
-        ages[0] = UNPUBLISHED
+        ages[0] = ages[1]  # not published yet: ``unpublished`` says so
     return weights, ages
 
 

@@ -21,6 +21,8 @@ from lib.data.datasets import Histories, History
 
 ALPHA = 0.1
 MAX_ITEMS = 8_000  # the inverse is dense: a quarter of a GiB at this size; rarer items are left to other models
+MIN_COUNT = 5  # interactions below which an item's row is left out
+DOUBT = 0.01  # weight that an item without evidence has
 MAX_PROFILE = 500  # a user's newest events that count for the whole set
 NEGLIGIBLE = 1e-3  # weights below it are taken for 0
 
@@ -41,9 +43,9 @@ class Transitions:
         return {"items": self.items, "weights": self.weights, "place": self.place}
 
     def scores(self, histories: Sequence[History]) -> np.ndarray:
-        """(B, I) float32, 0 for items the weights are not about."""
+        """(B, I) float32 >= 0: log(1 + weight / DOUBT), 0 for items the weights are not about."""
         out = np.zeros((len(histories), len(self.place)), np.float32)
-        out[:, self.items] = self.pasts(histories) @ self.weights
+        out[:, self.items] = np.log1p(np.maximum(self.pasts(histories) @ self.weights, 0) / DOUBT)
         return out
 
     def pasts(self, histories: Sequence[History]) -> sparse.csr_matrix:
@@ -66,7 +68,8 @@ def fit(
 ) -> Transitions:
     """Solve for B over the most frequent items.  decay: gamma, future: phi, both in (0, 1).  ridge: lambda."""
     counts = np.bincount(histories.items, minlength=n_items)
-    items = np.sort(np.argsort(-counts, kind="stable")[: min(max_items, int((counts > 0).sum()))]).astype(np.int32)
+    n_frequent = int((counts >= min(MIN_COUNT, counts.max())).sum())
+    items = np.sort(np.argsort(-counts, kind="stable")[: min(max_items, n_frequent)]).astype(np.int32)
     place = np.full(n_items, -1, np.int32)
     place[items] = np.arange(len(items))
     item = place[histories.items]

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from lib import jobs, resources
+from lib.resources.quotas import DEFAULTS, quotas
 from lib.service import http, sigv4
 from lib.service.dispatch import Dispatcher
 from lib.store import jobs as store_jobs
@@ -31,7 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
             )
         listener = _listen(options.host, options.port)
         account = jobs.open_account(
-            options.store, region=options.region, account_id=options.account, buckets=dict(options.bucket)
+            options.store,
+            region=options.region,
+            account_id=options.account,
+            buckets=dict(options.bucket),
+            changed_quotas=dict(options.quota),
         )
         account.wake()
         url = _url(listener)
@@ -86,6 +91,14 @@ def _options() -> argparse.ArgumentParser:
         metavar="NAME=FOLDER",
         help="a folder to read as s3://NAME",
     )
+    add(
+        "--quota",
+        type=_quota,
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="change a quota of Amazon Personalize; inf lifts it: " + ", ".join(DEFAULTS),
+    )
     add("--region", default="us-east-1", help="of the ARNs and signatures (%(default)s)")
     add("--account", type=_account, default="123456789012", help="twelve digits, of the ARNs (%(default)s)")
     add("--ready-file", type=Path, metavar="FILE", help="where to write the URL once it listens")
@@ -103,6 +116,18 @@ def _bucket(text: str) -> tuple[str, Path]:
     if not name or not separator or not Path(folder).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} names no folder: write NAME=FOLDER, of a folder that exists")
     return name, Path(folder).absolute()
+
+
+def _quota(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+        quotas({name: value})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}; write NAME=NUMBER") from None
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: a quota is 0 or more, or inf")
+    return name, value
 
 
 def _account(text: str) -> str:

@@ -240,3 +240,11 @@ def test_movielens_is_prepared_exported_and_imported(tmp_path):
     assert summary.rows == 9_742 and summary.nulls["CREATION_TIMESTAMP"] == 18
     again = tables.read([tmp_path / "items"])
     assert again.set_index("ITEM_ID").loc["1", "TITLE"] == "Toy Story (1995)"
+
+
+def test_interactions_alone_give_a_table_of_items_by_first_sighting():
+    alone = Datasets(interactions=small().interactions)
+    derived = preparation.derive(alone).items
+    first = alone.interactions.groupby("ITEM_ID")["TIMESTAMP"].min()
+    assert derived["ITEM_ID"].tolist() == sorted(first.index)
+    assert derived["CREATION_TIMESTAMP"].tolist() == first.sort_index().tolist()

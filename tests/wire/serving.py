@@ -7,9 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore import UNSIGNED
@@ -80,13 +81,21 @@ def serving(store: Path, *arguments: str, environment: dict[str, str] | None = N
         service.end()
 
 
-def rest(describe, seconds: float = REST_SECONDS) -> dict:
-    """Ask until what ``describe`` answers has come to rest; that answer's resource, whatever its status is."""
-    until = time.monotonic() + seconds
-    while True:
-        (resource,) = (value for key, value in describe().items() if key != "ResponseMetadata")
-        if not resource["status"].endswith(PASSING):
-            return resource
-        if time.monotonic() > until:
-            raise TimeoutError(f"still {resource['status']} after {seconds:g} seconds: {resource}")
+def until(done: Callable[[Any], bool], ask: Callable[[], Any], seconds: float = REST_SECONDS) -> Any:
+    """Ask until the answer will do; that answer."""
+    end = time.monotonic() + seconds
+    while not done(answer := ask()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"still so after {seconds:g} seconds: {answer}")
         time.sleep(0.03)  # the other side of a port cannot tell when it is done
+    return answer
+
+
+def rest(describe: Callable[[], dict]) -> dict:
+    """The resource that ``describe`` answers with, once its status is one that nothing else follows."""
+
+    def resource() -> dict:
+        (found,) = (value for key, value in describe().items() if key != "ResponseMetadata")
+        return found
+
+    return until(lambda found: not found["status"].endswith(PASSING), resource)

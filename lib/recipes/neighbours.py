@@ -1,0 +1,290 @@
+"""Similar-Items and SIMS: items that go with an item.
+
+SIMS counts which items the same users have.  Similar-Items places items by what is used shortly before and after them,
+and by their features and text, and an item that few know by its features alone.  The item asked about is not among its
+own neighbours; one that is unknown, or has none, is answered with what is popular, and so is the rest of a list.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sparse
+
+from lib.data import features
+from lib.data.datasets import Catalogue, Datasets, catalogue, histories
+from lib.recipes import files, places
+from lib.recipes.popularity import unique_users
+from lib.recipes.recipe import HyperParameter, Model, Progress, Recipe, Request, Value
+
+KEPT = 300  # neighbours of an item
+ROWS_AT_ONCE = 1_000
+FALLBACK = 1e-9  # what popularity adds to a neighbour's strength: it orders what has none
+NEAR, NEARNESS = 10, 0.7  # reach, in events, of what is used shortly before and after, and what each step takes off
+PRIOR = 50.0  # steps that an item's likeness to others is worth
+COLD_COUNT = 5  # interactions at which features and use count alike in an item's place
+COLD_SHARE = 0.5  # of use in an item's place, below which it is compared by features alone
+LIKENESS_POWER, POPULARITY_POWER = 8, 0.5  # how steeply likeness counts, and that much used items are likelier
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """strengths: (I, I) float32 CSR, >= 0, at most ``KEPT`` an item.  popularity: (I,) float32 in [0, 1].
+
+    place: (I, D) float32 where the recipe has them.
+    """
+
+    catalogue: Catalogue
+    strengths: sparse.csr_matrix
+    popularity: np.ndarray
+    place: np.ndarray | None = None
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """(B, I) float32: log of the strength, or of next to nothing times the popularity."""
+        rows = np.array([request.item for request in requests], dtype=np.int64)
+        strengths = self.strengths[np.maximum(rows, 0)].toarray()
+        strengths[rows < 0] = 0
+        return np.log(strengths.astype(np.float64) + FALLBACK * (self.popularity + FALLBACK)).astype(np.float32)
+
+    def save(self, folder: Path) -> None:
+        arrays = {
+            "indptr": self.strengths.indptr.astype(np.int64),
+            "indices": self.strengths.indices.astype(np.int32),
+            "data": self.strengths.data,
+            "popularity": self.popularity,
+        }
+        if self.place is not None:
+            arrays["place"] = self.place
+        files.write(folder, self.catalogue, {}, arrays)
+
+    def embeddings(self) -> np.ndarray | None:
+        return self.place
+
+
+def load(folder: Path) -> Neighbours:
+    numbers, _, arrays = files.read(folder)
+    matrix = (arrays["data"], arrays["indices"], arrays["indptr"])
+    n_items = len(numbers.item_ids)
+    return Neighbours(numbers, sparse.csr_matrix(matrix, (n_items, n_items)), arrays["popularity"], arrays.get("place"))
+
+
+def fit_sims(
+    datasets: Datasets,
+    parameters: Mapping[str, Value],
+    *,
+    seed: int,
+    progress: Callable[[Progress], None],
+    start: Model | None = None,
+) -> Neighbours:
+    r"""Strength of j for i: :math:`c_{ij} / n_j^d`, the users who have both over the users who have j.
+
+    d: ``popularity_discount_factor``.  Pairs fewer than ``min_cointeraction_count`` users have are dropped, and so are
+    users and items outside the percentiles of their numbers of interactions.  Counting anew costs less than going on
+    from ``start`` would.
+    """
+    _check(datasets)
+    numbers = catalogue(datasets)
+    interactions = datasets.interactions
+    chosen = _within(interactions["USER_ID"], parameters, "user_history_length")
+    chosen = chosen & _within(interactions["ITEM_ID"], parameters, "item_interaction_count")
+    matrix = _users_items(interactions[chosen], numbers)
+    n_users = np.asarray(matrix.sum(axis=0)).ravel()
+    weight = np.maximum(n_users, 1) ** -parameters["popularity_discount_factor"]
+    least = max(1, parameters["min_cointeraction_count"])
+    rows = []
+    for begin in range(0, matrix.shape[1], ROWS_AT_ONCE):
+        both = (matrix[:, begin : begin + ROWS_AT_ONCE].T @ matrix).tocsr()
+        both.data *= both.data >= least
+        rows.append(_strongest(both.multiply(weight).tocsr(), begin))
+        progress(_step(begin, matrix.shape[1]))
+    return Neighbours(numbers, sparse.vstack(rows, "csr", np.float32), _popularity(datasets, numbers))
+
+
+def fit_similar(
+    datasets: Datasets,
+    parameters: Mapping[str, Value],
+    *,
+    seed: int,
+    progress: Callable[[Progress], None],
+    start: Model | None = None,
+) -> Neighbours:
+    r"""Strength of j for i: the chance of j shortly before or after i, by counts and, where these are few, by likeness.
+
+    .. math:: \frac{c_{ij} + m \, q_{ij}}{(\sum_j c_{ij} + m) \, n_j^d}
+
+    c counts steps between i and j, near ones more.  q, which sums to 1, is the likeness: of
+    ``item_id_hidden_dim`` factors of c and ``item_metadata_hidden_dim`` factors of features and text.  m: ``PRIOR``.
+    d: ``popularity_discount_factor``.  Training anew takes seconds, so ``start`` is not needed.
+    """
+    _check(datasets)
+    numbers = catalogue(datasets)
+    n_items = len(numbers.item_ids)
+    done = histories(datasets.interactions, numbers)
+    counts = np.bincount(done.items, minlength=n_items)
+    steps = places.steps(done, n_items, NEAR, NEARNESS)
+    together = (steps + steps.T).tocsr()
+    used = _unit(places.factors(steps, parameters["item_id_hidden_dim"]))
+    told = _unit(_metadata(datasets, numbers, parameters["item_metadata_hidden_dim"]))
+    share = np.where(told.any(axis=1), counts / (counts + COLD_COUNT), 1.0)[:, None]  # of use in an item's place
+    place = np.concatenate([used * np.sqrt(share), told * np.sqrt(1 - share)], axis=1).astype(np.float32)
+    told = told.astype(np.float32)
+    drawn_to = (counts + 1.0) ** POPULARITY_POWER
+    total = np.asarray(together.sum(axis=1)).ravel()
+    discount = np.maximum(counts, 1.0) ** -parameters["popularity_discount_factor"]
+    rows = []
+    for begin in range(0, n_items, ROWS_AT_ONCE):
+        some = slice(begin, begin + ROWS_AT_ONCE)
+        likeness = np.maximum(np.where(share[some] < COLD_SHARE, told[some] @ told.T, place[some] @ place.T), 0)
+        likeness = likeness.astype(np.float64) ** LIKENESS_POWER * drawn_to
+        likeness[np.arange(len(likeness)), np.arange(begin, begin + len(likeness))] = 0
+        likeness /= np.maximum(likeness.sum(axis=1, keepdims=True), 1e-12)
+        chance = (together[some].toarray() + PRIOR * likeness) / (total[some, None] + PRIOR)
+        rows.append(_strongest(sparse.csr_matrix(chance * discount), begin))
+        progress(_step(begin, n_items))
+    return Neighbours(numbers, sparse.vstack(rows, "csr", np.float32), _popularity(datasets, numbers), place)
+
+
+def _metadata(datasets: Datasets, numbers: Catalogue, dim: int) -> np.ndarray:
+    """(I, at most D) float32: factors of the items' features, rare values weighing more than common ones."""
+    n_items = len(numbers.item_ids)
+    if datasets.items is None:
+        return np.zeros((n_items, 0), np.float32)
+    columns = features.fit(datasets.items, datasets.schemas.get("ITEMS"))
+    encoded = features.aligned(columns, datasets.items, "ITEM_ID", numbers.item_ids)
+    share = np.asarray((encoded.categories > 0).mean(axis=0)).ravel()
+    categories = encoded.categories @ sparse.diags(np.log(1 / np.maximum(share, 1 / n_items)))
+    whole = sparse.hstack([categories, sparse.csr_matrix(encoded.dense)], "csr", np.float32)
+    return places.reduced(whole, dim)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of length 1; rows of zeros stay."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(length > 1e-9, length, 1)
+
+
+def _check(datasets: Datasets) -> None:
+    if not len(datasets.interactions):
+        raise ValueError("Interactions has no rows to learn from: import interactions, or let more event types in")
+
+
+def _step(begin: int, n_items: int) -> Progress:
+    steps = -(-n_items // ROWS_AT_ONCE)
+    return Progress(step=begin // ROWS_AT_ONCE + 1, steps=steps, measures={"items": min(begin + ROWS_AT_ONCE, n_items)})
+
+
+def _within(ids, parameters: Mapping[str, Value], what: str) -> np.ndarray:
+    """(N,) bool: rows whose id occurs neither less nor more often than the percentiles of this name."""
+    counts = ids.value_counts()
+    low, high = parameters[f"min_{what}_percentile"], parameters[f"max_{what}_percentile"]
+    least, most = np.quantile(counts, low, method="lower"), np.quantile(counts, high, method="higher")
+    return ids.map((counts >= least) & (counts <= most)).to_numpy(dtype=bool)
+
+
+def _users_items(interactions, numbers: Catalogue) -> sparse.csr_matrix:
+    """(U, I) float32: 1 for what a user has."""
+    done = histories(interactions, numbers)
+    pairs = (np.ones(len(done.items), np.float32), done.items, done.offsets)
+    matrix = sparse.csr_matrix(pairs, (len(done.user_ids), len(numbers.item_ids)))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+def _strongest(rows: sparse.csr_matrix, begin: int) -> sparse.csr_matrix:
+    """The strongest neighbours of the items from ``begin`` on, themselves left out; equal ones in catalogue order."""
+    values, columns, counts = [], [], []
+    for n in range(rows.shape[0]):
+        span = slice(rows.indptr[n], rows.indptr[n + 1])
+        column, value = rows.indices[span], rows.data[span]
+        other = (column != begin + n) & (value > 0)
+        column, value = column[other], value[other]
+        best = np.sort(np.lexsort((column, -value))[:KEPT])
+        values.append(value[best])
+        columns.append(column[best])
+        counts.append(len(best))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), offsets), rows.shape, np.float32)
+
+
+def _popularity(datasets: Datasets, numbers: Catalogue) -> np.ndarray:
+    users = unique_users(datasets, numbers)
+    return (users / max(1, users.max())).astype(np.float32)
+
+
+def _percentile(name: str, default: float, meaning: str) -> HyperParameter:
+    return HyperParameter(name=name, default=default, meaning=meaning, low=0.0, high=1.0, transformation=True)
+
+
+SIMILAR_ITEMS = Recipe(
+    name="aws-similar-items",
+    recipe_type="RELATED_ITEMS",
+    description="Finds items that go with an item: used shortly before or after it, and alike by their features and "
+    "text.",
+    algorithm="aws-similar-items",
+    feature_transformation="aws-similar-items",
+    fit=fit_similar,
+    load=load,
+    hyperparameters=(
+        HyperParameter(
+            name="popularity_discount_factor",
+            default=0.0,
+            meaning="how much the popularity of the items found is taken off",
+            low=0.0,
+            high=1.0,
+        ),
+        HyperParameter(
+            name="item_id_hidden_dim",
+            default=100,
+            meaning="factors of what is used together",
+            low=30,
+            high=200,
+            tunable=True,
+        ),
+        HyperParameter(
+            name="item_metadata_hidden_dim",
+            default=100,
+            meaning="factors of the items' features",
+            low=30,
+            high=200,
+            tunable=True,
+        ),
+    ),
+    scored=False,
+    real_time=False,
+)
+
+SIMS = Recipe(
+    name="aws-sims",
+    recipe_type="RELATED_ITEMS",
+    description="Finds items that the users who have an item have too, from interactions alone.",
+    algorithm="aws-sims",
+    feature_transformation="sims",
+    fit=fit_sims,
+    load=load,
+    hyperparameters=(
+        HyperParameter(
+            name="popularity_discount_factor",
+            default=0.5,
+            meaning="0: popular items win, 1: popularity is ignored",
+            low=0.0,
+            high=1.0,
+            tunable=True,
+        ),
+        HyperParameter(
+            name="min_cointeraction_count",
+            default=3,
+            meaning="pairs that fewer users have are dropped",
+            low=0,
+            high=10,
+            tunable=True,
+        ),
+        _percentile("min_user_history_length_percentile", 0.005, "users with shorter histories are not trained on"),
+        _percentile("max_user_history_length_percentile", 0.995, "users with longer histories are not trained on"),
+        _percentile("min_item_interaction_count_percentile", 0.01, "items with fewer interactions are not trained on"),
+        _percentile("max_item_interaction_count_percentile", 0.9, "items with more interactions are not trained on"),
+    ),
+    scored=False,
+    real_time=False,
+)
