@@ -24,7 +24,7 @@ DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """How much a campaign explores.  weight: share of places, from 0 to 1.  cut_off_days: greatest age of candidates."""
+    """How much a campaign explores.  weight: share of places, 0 to 1.  cut_off_days: greatest age of candidates."""
 
     weight: float
     cut_off_days: float

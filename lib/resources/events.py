@@ -21,6 +21,16 @@ from lib.store import events
 MAX_EVENT_BYTES = 10 * 1024
 LATEST = 10**11  # seconds; beyond the year 5000 it is milliseconds
 ACTION_EVENT_TYPES = {"viewed": "VIEWED", "taken": "TAKEN", "nottaken": "NOT_TAKEN"}
+MEMBERS = (  # of an event, that are columns too
+    "eventtype",
+    "eventvalue",
+    "itemid",
+    "actionid",
+    "timestamp",
+    "impression",
+    "recommendationid",
+    "eventattributionsource",
+)
 RESERVED = ("userid", "sessionid", "eventtype", "timestamp", "recommendationid", "impression")
 
 
@@ -199,13 +209,13 @@ def _event(
     for name in properties:
         if name.replace("_", "").lower() in RESERVED:
             raise InvalidInputException(f"{where}: properties may not hold {name!r}; give it as a member of its own.")
-    size = len(orjson.dumps(dict(event), default=str))
+    size = len(orjson.dumps(event))
     if size > MAX_EVENT_BYTES:
         raise InvalidInputException(f"{where} is {size} bytes large, at most {MAX_EVENT_BYTES} are allowed.")
     sent_at = event["sentAt" if "sentAt" in event else "timestamp"].timestamp()
     if not 0 <= sent_at <= LATEST:
         raise InvalidInputException(f"{where}: the time is {sent_at:.0f}, expected seconds since 1970; divide by 1000.")
-    folded = {name.replace("_", "").lower(): value for name, value in properties.items()}
+    folded = {name.replace("_", "").lower(): value for name, value in properties.items()} if properties else {}
     item_id = event.get("itemId", event.get("actionId", folded.get("itemid")))
     impression = event.get("impression")
     source = event.get("metricAttribution", {}).get("eventAttributionSource")
@@ -219,10 +229,10 @@ def _event(
         "recommendationId": event.get("recommendationId"),
         "eventAttributionSource": source,
     }
-    named = {name.lower() for name in members}
-    own = {name: value for name, value in properties.items() if name.replace("_", "").lower() not in named}
-    columns = way.without_item if item_id is None else way.schema
-    row = _row(where, columns, {**own, **{name: value for name, value in members.items() if value is not None}})
+    given = {name: value for name, value in members.items() if value is not None}
+    if properties:
+        given |= {name: value for name, value in properties.items() if name.replace("_", "").lower() not in MEMBERS}
+    row = _row(where, way.without_item if item_id is None else way.schema, given)
     return events.LiveEvent(
         session_id=session_id,
         user_id=user_id or None,

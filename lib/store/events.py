@@ -5,13 +5,16 @@ Rows are kept under the ARN of their dataset, shaped by its schema.  Every funct
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
+import orjson
 import pandas as pd
 from sqlalchemy import (
     JSON,
     Boolean,
     Column,
     Connection,
+    Dialect,
     Float,
     Index,
     Integer,
@@ -115,6 +118,18 @@ _AFTER = (
     )
     .order_by(live_events.c.sequence)
 )
+_MEET = live_sessions.insert().values(
+    dataset_arn=bindparam("dataset"), session_id=bindparam("session"), user_id=bindparam("user")
+)
+_ADOPT = (
+    update(live_events)
+    .where(
+        live_events.c.dataset_arn == bindparam("dataset"),
+        live_events.c.session_id == bindparam("session"),
+        live_events.c.user_id.is_(None),
+    )
+    .values(user_id=bindparam("user"))
+)
 _STATE = select(live.c.dataset_arn, live.c.changes, live.c.newest).where(
     live.c.dataset_arn.in_(bindparam("dataset_arns", expanding=True))
 )
@@ -197,28 +212,39 @@ def append_all(tx: Connection, calls: Sequence[Sent]) -> None:
         users = _meet(tx, dataset_arn, events)
         for call in its:
             for event in call.events:
+                user_id = event.user_id if event.user_id is not None else users.get(event.session_id)
                 rows.append(
-                    {
-                        "dataset_arn": dataset_arn,
-                        "session_id": event.session_id,
-                        "user_id": event.user_id if event.user_id is not None else users.get(event.session_id),
-                        "event_id": event.event_id,
-                        "repeated": event.event_id in seen,
-                        "item_id": event.item_id,
-                        "event_type": event.event_type,
-                        "sent_at": event.sent_at,
-                        "received_at": call.received_at,
-                        "row": dict(event.row),
-                        "impression": None if event.impression is None else list(event.impression),
-                        "recommendation_id": event.recommendation_id,
-                        "source": event.source,
-                    }
+                    (
+                        dataset_arn,
+                        event.session_id,
+                        user_id,
+                        event.event_id,
+                        event.event_id in seen,
+                        event.item_id,
+                        event.event_type,
+                        event.sent_at,
+                        call.received_at,
+                        orjson.dumps(event.row).decode(),
+                        None if event.impression is None else orjson.dumps(event.impression).decode(),
+                        event.recommendation_id,
+                        event.source,
+                    )
                 )
                 if event.event_id is not None:
                     seen.add(event.event_id)
         # A clock of a client that runs ahead must not make the whole catalogue look old.
         _moved(tx, dataset_arn, max(min(call.received_at, max(event.sent_at for event in call.events)) for call in its))
-    tx.execute(live_events.insert(), rows)
+    tx.exec_driver_sql(_insertion(tx.dialect), rows)
+
+
+@cache
+def _insertion(dialect: Dialect) -> str:
+    """What inserts rows given as tuples: of the time that events take, most went into naming their columns again."""
+    columns = [column.name for column in live_events.columns if column.name != "sequence"]
+    compiled = live_events.insert().compile(dialect=dialect, column_keys=columns)
+    if compiled.positiontup != columns:
+        raise ValueError(f"{dialect.name} takes {compiled.positiontup}, the rows hold {columns}")
+    return str(compiled)
 
 
 def after(tx: Connection, dataset_arn: str, sequence: int) -> tuple[list[Answered], int]:
@@ -364,27 +390,17 @@ def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
 
 def _meet(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent]) -> dict[str, str]:
     """Session -> user for the sessions of these events, as known after them."""
-    sessions = list({event.session_id for event in events})
+    sessions = list(dict.fromkeys(event.session_id for event in events))
     rows = tx.execute(_USERS, {"dataset_arn": dataset_arn, "sessions": sessions})
-    known = {row.session_id: row.user_id for row in rows}
+    known = {session_id: user_id for session_id, user_id in rows}
+    met = []
     for event in events:
         if event.user_id is not None and event.session_id not in known:
             known[event.session_id] = event.user_id
-            tx.execute(
-                live_sessions.insert().values(
-                    dataset_arn=dataset_arn, session_id=event.session_id, user_id=event.user_id
-                )
-            )
-            before = live_events.c
-            tx.execute(
-                update(live_events)
-                .where(
-                    before.dataset_arn == dataset_arn,
-                    before.session_id == event.session_id,
-                    before.user_id.is_(None),
-                )
-                .values(user_id=event.user_id)
-            )
+            met.append({"dataset": dataset_arn, "session": event.session_id, "user": event.user_id})
+    if met:
+        tx.execute(_MEET, met)
+        tx.execute(_ADOPT, met)
     return known
 
 
