@@ -19,7 +19,7 @@ from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue
 from lib.data.schema import Schema
 from lib.exploration import Candidates, Exploration, Kin, Knowledge, Reaction
 from lib.filters import Attribute, Columns, Filter, FilterError
-from lib.ranking import Explored, Ordered, Ranked, explore, promote, rank, softmax
+from lib.ranking import Explored, Lottery, Ordered, Ranked, explore, promote, rank, softmax
 from lib.recipes.recipe import Model, Recipe, Request
 from lib.store.events import Answered, LiveEvent
 
@@ -146,18 +146,19 @@ class _Scored:
         return float(np.exp(self.ordered.scores.astype(np.float64) - self.peak).sum())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Bounds:
     """What exploration says for one visitor.  young: the candidates it was computed from.
 
     logits: (C,) float32, expected of items that the model does not know.  beyond: the sum of exp(logit - peak) over
-    those.  ordered: the candidates by their bounds.
+    those.  ordered: the candidates by their bounds.  lottery: of the highest of them, where no filter forbids any.
     """
 
     young: "_Young"
     logits: np.ndarray
     beyond: float
     ordered: Ordered
+    lottery: Lottery | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,10 +450,15 @@ class Campaign:
         weight: float,
         rng: np.random.Generator,
     ) -> Explored:
-        rows = bounds.young.candidates.rows
-        best = bounds.ordered.best(min(DRAWN_FROM, len(rows)), None if allowed is None else allowed[rows])
-        place = best.items[0] >= 0
-        return explore(ranked, rows[best.items[0][place]], best.scores[0][place], k, weight, rng)
+        lottery = bounds.lottery if allowed is None else None
+        if lottery is None:
+            rows = bounds.young.candidates.rows
+            best = bounds.ordered.best(min(DRAWN_FROM, len(rows)), None if allowed is None else allowed[rows])
+            place = best.items[0] >= 0
+            lottery = Lottery(rows[best.items[0][place]], best.scores[0][place])
+            if allowed is None:
+                bounds.lottery = lottery
+        return explore(ranked, lottery, k, weight, rng)
 
     def _chances(self, scored: _Scored, bounds: _Bounds | None, items: np.ndarray) -> list[float]:
         """Each item's chance among the catalogue and the new items that may be explored."""

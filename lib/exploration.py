@@ -151,11 +151,14 @@ class Kin:
         self._first = np.linspace(1e-6, 0, len(rows))
 
     def of(self, words: Iterable[str], width: int) -> np.ndarray:
-        """(width,) rows of the items that share most of these words, rarer ones counting more; repeated if too few."""
+        """(width,) rows of the items that share most of these words, rarer ones counting more; repeated if too few.
+
+        Of items that share nothing the first are given, where no item shares anything.
+        """
         shared = self._first.copy()
         for word in sorted(words):
             places = self._places.get(word)
             if places is not None:
                 shared[places] += np.log1p(len(self.rows) / len(places))
-        n = min(width, len(shared))
+        n = min(width, np.count_nonzero(shared > self._first[0]) or len(shared))
         return np.resize(self.rows[np.sort(np.argpartition(shared, -n)[-n:])], width)

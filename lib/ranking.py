@@ -1,7 +1,8 @@
 """Scores -> ranked items.  The only place that sorts: evaluation, campaigns and batch jobs rank through here."""
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from lib.recipes.recipe import Model, Request
 RANKED_AT_ONCE = 2**18  # scores; they fit in a core's cache
 AHEAD = 1_024  # items that are sorted before anybody asks for so many
 SCORED_AT_ONCE = 2**22  # scores; 16 MiB
+DRAWS = 4  # in vain, until what is left is drawn from alone
 SHARPNESS = 2.0  # of the draw: 0 would be even among candidates, infinity the highest bound alone
 MINUS_INFINITY = np.float32(-np.inf).view(np.int32)
 
@@ -175,50 +177,61 @@ def promote(ranked: Ranked, promoted: Ranked, k: int, percent: int, rng: np.rand
     return Promoted(items, scores, place)
 
 
-def explore(
-    ranked: Ranked, candidates: np.ndarray, bounds: np.ndarray, k: int, weight: float, rng: np.random.Generator
-) -> Explored:
-    """A list of k in which each place is explored with chance ``weight``; elsewhere the best item that is left stands.
+class Lottery:
+    """Items that may be explored, each with a share in proportion to exp(``SHARPNESS`` bound)."""
 
-    ranked: one row, at least k wide where there are so many.  candidates: (C,) different items that may be explored,
-    with bounds (C,) on their logits: an explored place takes one of those left with a chance in proportion to
-    exp(``SHARPNESS`` bound), all by one draw of Gumbel noise (Kool et al., ICML 2019).  Where either kind has run out,
-    the other takes the place.
+    def __init__(self, candidates: np.ndarray, bounds: np.ndarray):
+        """candidates: (C,) different items.  bounds: (C,) float32, on their logits."""
+        tempered = SHARPNESS * (bounds - bounds.max(initial=np.float32(-np.inf))).astype(np.float64)
+        shares = np.exp(tempered)
+        self.items: list[int] = candidates.tolist()
+        self.share: dict[int, float] = dict(zip(self.items, shares.tolist()))
+        self._until: list[float] = np.cumsum(shares).tolist()
+        self.total = self._until[-1] if self._until else 0.0
+
+    def left(self, used: set[int]) -> float:
+        """The shares of all that are not used, added up."""
+        return math.fsum(share for item, share in self.share.items() if item not in used)
+
+    def draw(self, used: set[int], random: Callable[[], float]) -> int:
+        """One of the candidates that are not used, of which there must be some."""
+        for _ in range(DRAWS):
+            item = self.items[min(bisect_right(self._until, random() * self.total), len(self.items) - 1)]
+            if item not in used:
+                return item
+        items = [item for item in self.items if item not in used]  # those used have nearly all of the shares
+        until = np.cumsum([self.share[item] for item in items]).tolist()
+        return items[min(bisect_right(until, random() * until[-1]), len(items) - 1)]
+
+
+def explore(ranked: Ranked, lottery: Lottery, k: int, weight: float, rng: np.random.Generator) -> Explored:
+    """A list of k in which each place is drawn with chance ``weight``; elsewhere the best item that is left stands.
+
+    ranked: one row, at least k wide where there are so many.  A draw takes one of the candidates that are left, in
+    proportion to their shares; where either kind has run out, the other takes the place.
     """
     best = ranked.items[0][ranked.items[0] >= 0].tolist()
-    tempered = SHARPNESS * (bounds - bounds.max(initial=np.float32(-np.inf))).astype(np.float64)
-    keys = (tempered + rng.gumbel(size=len(candidates))).astype(np.float32)
-    drawn = candidates[rank(keys[None], min(k, len(candidates))).items[0]]
-    shares = dict(zip(candidates.tolist(), np.exp(tempered).tolist()))
-    return _merge(best, drawn.tolist(), shares, (rng.random(k) < weight).tolist(), weight)
-
-
-def _merge(best: list[int], drawn: list[int], shares: dict[int, float], draws: list[bool], weight: float) -> Explored:
-    """drawn: candidates in the order they were drawn.  shares: of each candidate among all.  draws: by place."""
-    left, n_left = math.fsum(shares.values()), len(shares)
+    share, total, n_left = lottery.share, lottery.total, len(lottery.items)
     used: set[int] = set()
     items, marks, chances = [], [], []
-    next_best, next_drawn = 0, 0
-    for mark in draws:
+    next_best = 0
+    for mark in (rng.random(k) < weight).tolist():
         while next_best < len(best) and best[next_best] in used:
             next_best += 1
-        while next_drawn < len(drawn) and drawn[next_drawn] in used:
-            next_drawn += 1
         by_model = best[next_best] if next_best < len(best) else None
-        chance = weight if n_left else 0.0  # of a draw
-        if by_model is None:
-            chance = 1.0 if n_left else 0.0
-        mark = bool(chance) and (mark or by_model is None)
-        item = drawn[next_drawn] if mark else by_model
-        if item is None:
+        if by_model is None and not n_left:
             break
-        share = shares.get(item, 0.0)
+        chance = weight if n_left and by_model is not None else float(n_left > 0)  # of a draw
+        mark = n_left > 0 and (mark or by_model is None)
+        item = lottery.draw(used, rng.random) if mark else by_model
+        own = share.get(item)
+        drawn = 0.0 if own is None or not chance else chance * own / total
         items.append(item)
         marks.append(mark)
-        chances.append(min(1.0, chance * (share / left if share else 0.0) + (1 - chance) * (item == by_model)))
+        chances.append(min(1.0, drawn + (1 - chance) * (item == by_model)))
         used.add(item)
-        if item in shares:
-            n_left, left = n_left - 1, left - share
-            if left < share:  # the difference of two like numbers says little
-                left = math.fsum(other for candidate, other in shares.items() if candidate not in used)
+        if own is not None:
+            n_left, total = n_left - 1, total - own
+            if total < own:  # the difference of two like numbers says little
+                total = lottery.left(used)
     return Explored(np.array(items, np.int32), np.array(marks, bool), np.array(chances))

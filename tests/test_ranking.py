@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from lib import ranking
 from lib.data.datasets import Catalogue, History
-from lib.ranking import Ordered, Ranked, explore, promote, rank, recommend, softmax
+from lib.ranking import Lottery, Ordered, Ranked, explore, promote, rank, recommend, softmax
 from lib.recipes.recipe import Request
 
 NOBODY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int32))
@@ -140,14 +140,8 @@ def test_a_promoted_item_is_shown_once():
 
 def explored(weight, seed, k=4, best=(0, 1, 2, 3), candidates=(2, 5, 6), bounds=(0.0, 0.3, 0.6)):
     ranked = Ranked(np.array([best], np.int32), np.zeros((1, len(best)), np.float32))
-    return explore(
-        ranked,
-        np.array(candidates),
-        np.array(bounds, np.float32),
-        k,
-        weight,
-        np.random.Generator(np.random.Philox(seed)),
-    )
+    lottery = Lottery(np.array(candidates, np.int64), np.array(bounds, np.float32))
+    return explore(ranked, lottery, k, weight, np.random.Generator(np.random.Philox(seed)))
 
 
 def test_ordered_scores_give_what_rank_gives():

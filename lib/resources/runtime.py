@@ -6,8 +6,9 @@ reads again what may have changed: the campaign's version, imported data, single
 
 import hashlib
 import itertools
+import math
+import os
 import threading
-import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,12 +29,13 @@ from lib.resources import datasets, recipes, records
 from lib.resources.account import Account
 from lib.resources.campaigns import Campaign
 from lib.resources.datasets import Dataset
-from lib.resources.errors import InvalidInputException, ResourceNotFoundException
+from lib.resources.errors import InvalidInputException, ResourceNotFoundException, ThrottlingException
 from lib.resources.filters import Filter
 from lib.resources.lifecycle import MOVING, Status
 from lib.resources.solution_versions import SolutionVersion, version_folder
-from lib.store import events, recommendations, tables
+from lib.store import consumption, events, recommendations, tables
 from lib.store.changes import Changes
+from lib.store.consumption import Asked
 from lib.store.recommendations import Recommendation
 
 NUM_RESULTS, MAX_RESULTS = 25, 500
@@ -81,13 +83,31 @@ class _Deployment:
         return bool(config.get("enableMetadataWithRecommendations")) or self.recipe.name in GIVES_METADATA
 
 
+class _Bucket:
+    """Lets a second's worth of requests through at once, and as many as the rate says in the long run."""
+
+    def __init__(self, now: float):
+        self.tokens, self.at = math.inf, now
+
+    def take(self, rate: float, now: float) -> bool:
+        """Whether one more may pass.  rate: in a second.  now: epoch seconds."""
+        self.tokens = min(rate, self.tokens + max(0.0, now - self.at) * rate)
+        self.at = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
 class _Process:
     """The campaigns of one open store that this process has loaded."""
 
     def __init__(self, account: Account):
         self.changes = Changes(account.store)
         self.deployments: dict[str, _Deployment] = {}
-        self.loading = threading.Lock()
+        self.buckets: dict[str, _Bucket] = {}
+        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.loading, self.counting = threading.Lock(), threading.Lock()
 
 
 _TABLE = tables.resources.c
@@ -232,7 +252,26 @@ def _process(account: Account) -> _Process:
 
 
 def _deployment(account: Account, arn: str) -> _Deployment:
-    """The campaign, ready to answer on the store's present state."""
+    """The campaign, ready to answer one more request.  Raises ThrottlingException where it has too many."""
+    deployment = _present(account, arn)
+    process = _process(account)
+    # The minimum is promised; above it a campaign may have what the machine's cores can do.
+    floor = deployment.campaign.min_provisioned_tps
+    rate = max(floor, process.cores * account.quotas["transactions_per_second_per_core"])
+    now = account.now().timestamp()
+    with process.counting:
+        bucket = process.buckets.get(arn)
+        if bucket is None:
+            bucket = process.buckets[arn] = _Bucket(now)
+        passes = bucket.take(rate, now)
+    if not passes:
+        raise ThrottlingException(f"{arn} is asked more than {rate:g} times a second; try again in a moment.")
+    account.store.commits.later(consumption.add, Asked(arn, now, floor))
+    return deployment
+
+
+def _present(account: Account, arn: str) -> _Deployment:
+    """The campaign on the store's present state."""
     process = _process(account)
     stamp = process.changes.stamp()
     known = process.deployments.get(arn)
@@ -524,8 +563,13 @@ def _kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str
 def _recommendation_id(account: Account, now: datetime, campaign_arn: str, *parts: object) -> str:
     """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
     told = f"{account.seed}|{campaign_arn}|{parts}|{now.isoformat()}|{next(_COUNT)}"
-    drawn = uuid.UUID(bytes=hashlib.sha256(told.encode()).digest()[:16], version=4)
-    return f"RID-{str(drawn)[-25:]}-CID-{hashlib.sha256(campaign_arn.encode()).hexdigest()[:6]}"
+    drawn = hashlib.sha256(told.encode()).hexdigest()  # shaped like the end of a random UUID
+    return f"RID-{drawn[:2]}-4{drawn[2:5]}-a{drawn[5:8]}-{drawn[8:20]}-CID-{_short(campaign_arn)}"
+
+
+@lru_cache(maxsize=1024)
+def _short(campaign_arn: str) -> str:
+    return hashlib.sha256(campaign_arn.encode()).hexdigest()[:6]
 
 
 OPERATIONS = {

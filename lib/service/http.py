@@ -132,6 +132,12 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.campaigns = Gauge(
+            "personalize_campaign_tps",
+            "Requests a second of the present five minutes, and the minimum that is provisioned.",
+            ("campaign", "kind"),
+            registry=self.registry,
+        )
         self.jobs = Gauge("personalize_jobs", "Imports, trainings and other jobs.", ("state",), registry=self.registry)
 
     def count(self, answered: wire.Answer, seconds: float) -> None:
@@ -148,7 +154,8 @@ class Application:
     """The ASGI application.
 
     authorise: raises ApiError for who may not call.  log: takes one line of JSON for each operation called.
-    jobs_by_state: how many jobs wait and run, for whoever asks for metrics.
+    jobs_by_state, campaign_tps: for whoever asks for metrics, how many jobs wait and run, and of each campaign that is
+    used what it consumes and what is provisioned.
     """
 
     def __init__(
@@ -158,10 +165,11 @@ class Application:
         authorise: wire.Authorise,
         log: Log,
         jobs_by_state: Callable[[], Mapping[str, int]] = dict,
+        campaign_tps: Callable[[], Mapping[str, tuple[float, float]]] = dict,
         requests_in_flight: int = REQUESTS_IN_FLIGHT,
     ):
         self.dispatcher, self.authorise, self.log = dispatcher, authorise, log
-        self.metrics, self.jobs_by_state = Metrics(), jobs_by_state
+        self.metrics, self.jobs_by_state, self.campaign_tps = Metrics(), jobs_by_state, campaign_tps
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
         self.waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="event")
         self.requests_in_flight, self.in_flight = requests_in_flight, 0
@@ -233,6 +241,10 @@ class Application:
     def _metrics(self, request: Request) -> Response:
         for state, count in self.jobs_by_state().items():
             self.metrics.jobs.labels(state).set(count)
+        self.metrics.campaigns.clear()
+        for campaign, (consumed, provisioned) in self.campaign_tps().items():
+            self.metrics.campaigns.labels(campaign, "consumed").set(consumed)
+            self.metrics.campaigns.labels(campaign, "provisioned").set(provisioned)
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 
-from lib.store import events, recommendations, tables
+from lib.store import consumption, events, recommendations, tables
 from lib.store.commits import Commits
 from lib.store.files import Files
 
@@ -97,7 +97,7 @@ def _create_or_check(connection: Connection, folder: Path) -> None:
             f"{folder} holds a store of version {found}, this program reads version {tables.VERSION}: "
             "use the program that wrote it, or name another folder"
         )
-    for module in (events, recommendations):  # each hangs its tables on the same metadata
+    for module in (consumption, events, recommendations):  # each hangs its tables on the same metadata
         module.metadata.create_all(connection)
     if found is None:
         connection.execute(insert(tables.store_version).values(version=tables.VERSION))

@@ -392,7 +392,7 @@ def _meet(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent]) -> dict
     """Session -> user for the sessions of these events, as known after them."""
     sessions = list(dict.fromkeys(event.session_id for event in events))
     rows = tx.execute(_USERS, {"dataset_arn": dataset_arn, "sessions": sessions})
-    known = {session_id: user_id for session_id, user_id in rows}
+    known = dict(map(tuple, rows))
     met = []
     for event in events:
         if event.user_id is not None and event.session_id not in known:

@@ -9,8 +9,8 @@ import pytest
 from lib.recipes import RECIPES
 from lib.recipes.popularity import Popularity
 from lib.resources import runtime
-from lib.resources.errors import InvalidInputException, ResourceNotFoundException
-from lib.store import recommendations
+from lib.resources.errors import InvalidInputException, ResourceNotFoundException, ThrottlingException
+from lib.store import consumption, recommendations
 from tests.resources.workflow import ITEMS as ITEMS_AVRO
 
 GENRES = ["Jazz", "Jazz|Folk", "Pop"]
@@ -466,3 +466,37 @@ def test_a_put_leaves_what_is_known_of_others(deployed, personal):
     deployed.recommend(personal, user_id="u2")
     after = runtime._process(deployed.personalize.account).deployments[personal].visitors
     assert after["u1"] is before["u1"] and after["u2"] is not before["u2"]
+
+
+def test_a_campaign_asked_more_than_it_can_do_throttles_and_recovers(personalize, recipes):
+    quotas = {**personalize.account.quotas, "transactions_per_second_per_core": 0.001}
+    personalize.account = replace(personalize.account, quotas=quotas)
+    deployed = Deployed(personalize)
+    popular = deployed.campaign("aws-popularity-count")
+    personalize.update_campaign(campaign_arn=popular, min_provisioned_tps=3)
+    personalize.clock.wait()
+    for _ in range(3):
+        deployed.recommend(popular)
+    with pytest.raises(ThrottlingException, match="more than 3 times a second"):
+        deployed.recommend(popular)
+    personalize.clock.wait(0.4)
+    deployed.recommend(popular)
+    with pytest.raises(ThrottlingException):
+        deployed.recommend(popular)
+
+
+def test_what_was_asked_is_counted_by_five_minutes(deployed):
+    popular = deployed.campaign("aws-popularity-count")
+    start = deployed.personalize.account.now().timestamp() // 300 * 300
+    for _ in range(4):
+        deployed.recommend(popular)
+    deployed.personalize.clock.wait(300)
+    deployed.recommend(popular)
+    deployed.personalize.account.store.commits.flush()
+    with deployed.personalize.account.store.read() as tx:
+        found = consumption.windows(tx, start, start + 900)
+    assert [(one.start - start, one.resource_arn, one.requests, one.provisioned_tps) for one in found] == [
+        (0, popular, 4, 1),
+        (300, popular, 1, 1),
+    ]
+    assert found[0].consumed_tps == pytest.approx(4 / 300)
