@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import numpy as np
 import orjson
 import pandas as pd
 import psutil
+import torch
 
 from lib import jobs, load, reproducible, resources
 from lib.data import features
@@ -67,32 +69,60 @@ def report(n_items: int, requests: int) -> None:
         asked, clicks = deploy(Path(name), n_items)
         plain = [orjson.dumps(one) for one in asked(None)]
         filtered = [orjson.dumps(one) for one in asked("two")]
-        with process(__file__, "--bare") as url:
-            load.measure(url, "/recommendations", plain, clients=CLIENTS, requests=requests)
-            floor = load.measure(url, "/recommendations", plain, clients=CLIENTS, requests=2 * requests)
-        with process("-m", "lib.service", "--port", "0", "--store", f"{name}/store") as url:
-            for body in clicks:
-                load.measure(url, "/events", [orjson.dumps(body)], clients=1, requests=1)
+        with process(__file__, "--bare") as server:
+            server.measure("/recommendations", plain, requests)
+            floor = server.measure("/recommendations", plain, 2 * requests)
+        with process("-m", "lib.service", "--port", "0", "--store", f"{name}/store") as server:
+            server.measure("/events", [orjson.dumps(body) for body in clicks], USERS)
             puts = [orjson.dumps({**body, "sessionId": f"{body['sessionId']}-"}) for body in clicks]
-            first = load.measure(url, "/recommendations", plain, clients=CLIENTS, requests=USERS)
-            again = load.measure(url, "/recommendations", plain, clients=CLIENTS, requests=requests)
-            half = again.requests_per_second / 2
-            calm = load.measure(url, "/recommendations", plain, clients=CLIENTS, requests=requests, per_second=half)
-            load.measure(url, "/recommendations", filtered, clients=CLIENTS, requests=USERS)
-            narrow = load.measure(url, "/recommendations", filtered, clients=CLIENTS, requests=requests)
-            events = load.measure(url, "/events", puts, clients=CLIENTS, requests=2 * USERS)
-    rate = floor.requests_per_second
-    print(f"{n_items} items, {CLIENTS} clients; the bare endpoint answers {rate:.0f} requests/s")
+            server.measure("/recommendations", plain, 1)
+            first = server.measure("/recommendations", plain[1:], USERS - 1)
+            again = server.measure("/recommendations", plain, requests)
+            calm = server.measure("/recommendations", plain, requests, per_second=again.rate / 2)
+            server.measure("/recommendations", filtered, USERS)
+            narrow = server.measure("/recommendations", filtered, requests)
+            events = server.measure("/events", puts, 2 * USERS)
+    print(f"{n_items} items, {CLIENTS} clients")
     for title, found in [
+        ("bare endpoint", floor),
         ("users seen for the first time", first),
         ("users whose history has not changed", again),
         ("the same, two-condition filter", narrow),
+        ("at half of the rate without a filter", calm),
+        ("PutEvents of ten events, on disk", events),
     ]:
-        told = f"{found.requests_per_second:7.0f}/s  {100 * found.requests_per_second / rate:5.1f} % of bare"
-        print(f"  {title:38} {told}  p99 {found.percentile(99):6.1f} ms  errors {sum(found.errors.values())}")
-    print(f"  {'at half of that rate':38} p50 {calm.percentile(50):.2f} ms, p99 {calm.percentile(99):.2f} ms")
-    told = f"{events.requests_per_second:7.0f}/s, on disk when answered"
-    print(f"  {'PutEvents of ten events':38} {told}  errors {sum(events.errors.values())}", flush=True)
+        ratios = (
+            f"{100 * found.rate / floor.rate:5.1f} % of bare, by processor time {100 * floor.cost / found.cost:5.1f} %"
+        )
+        told = f"{found.rate:7.0f}/s  {1e6 * found.cost:6.0f} us  {ratios}"
+        p50, p99 = found.seen.percentile(50), found.seen.percentile(99)
+        print(f"  {title:37} {told}  p50 {p50:6.1f} p99 {p99:6.1f} ms  errors {sum(found.seen.errors.values())}")
+    sys.stdout.flush()
+
+
+@dataclass(frozen=True)
+class Found:
+    """seen: by the clients.  cost: the server's processor time a request, in seconds."""
+
+    seen: load.Measurement
+    cost: float
+
+    @property
+    def rate(self) -> float:
+        return self.seen.requests_per_second
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    url: str
+    process: psutil.Process
+
+    def measure(self, path: str, bodies: list[bytes], requests: int, **options: float) -> Found:
+        before = sum(self.process.cpu_times()[:2])
+        seen = load.measure(self.url, path, bodies, clients=CLIENTS, requests=requests, **options)
+        return Found(seen, (sum(self.process.cpu_times()[:2]) - before) / requests)
 
 
 def bare() -> None:
@@ -121,8 +151,8 @@ def bare() -> None:
 
 
 @contextmanager
-def process(*command: str) -> Iterator[str]:
-    """A server on the last core; its URL."""
+def process(*command: str) -> Iterator[Server]:
+    """A server on the last core."""
     environment = {**os.environ, **reproducible.environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     with tempfile.TemporaryFile() as log:
         running = subprocess.Popen([sys.executable, *command], stdout=log, env=environment)
@@ -132,7 +162,8 @@ def process(*command: str) -> Iterator[str]:
                 if running.poll() is not None:
                     raise RuntimeError(f"{' '.join(command)} ended with {running.returncode}")
                 time.sleep(0.05)
-            yield json.loads(os.pread(log.fileno(), 4096, 0).splitlines()[0])["url"]
+            url = json.loads(os.pread(log.fileno(), 4096, 0).splitlines()[0])["url"]
+            yield Server(url, psutil.Process(running.pid))
         finally:
             running.kill()
             running.wait()
@@ -217,9 +248,6 @@ def deploy(folder: Path, n_items: int):
 
 def untrained(recipe):
     """The recipe with a training that draws its weights."""
-    from dataclasses import replace
-
-    import torch
 
     def fit(datasets: Datasets, parameters, *, seed, progress, start=None) -> Model:
         torch.manual_seed(seed)

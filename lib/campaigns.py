@@ -388,6 +388,10 @@ class Campaign:
                 self._scored.popitem(last=False)
         return scored
 
+    def at_hand(self, visitor: Visitor, now: int) -> bool:
+        """Whether the visitor's scores are kept, so that an answer takes no longer than handing it on."""
+        return (visitor, now, -1) in self._scored
+
     def _bounds(self, scored: _Scored, exploration: Exploration, now: int) -> _Bounds:
         young = self._candidates(exploration, now)
         if scored.bounds is not None and scored.bounds.young is young:

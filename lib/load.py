@@ -151,6 +151,7 @@ class _Client(asyncio.Protocol):
         self._send()
 
     def _send(self) -> None:
+        self.asked = min(self.asked, time.perf_counter())  # a timer may be early by its grain
         self.transport.write(next(self.work.messages))
 
     def connection_made(self, transport: asyncio.Transport) -> None:

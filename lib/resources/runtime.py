@@ -404,6 +404,22 @@ def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]
     return OrderedDict((user_id, visitor) for user_id, visitor in [*known.visitors.items()] if user_id not in gone)
 
 
+def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
+    """Whether GetRecommendations with these members, of which nothing is known yet, needs next to no time."""
+    process = _PROCESSES.get(account.store.engine)
+    arn, user_id = members.get("campaignArn"), members.get("userId")
+    if process is None or not isinstance(arn, str) or not isinstance(user_id, str) or members.get("context"):
+        return False
+    deployment = process.deployments.get(arn)
+    if deployment is None or deployment.stamp != process.changes.stamp():
+        return False
+    filter_arn = members.get("filterArn")
+    if filter_arn is not None and (not isinstance(filter_arn, str) or filter_arn not in deployment.filters):
+        return False
+    visitor = deployment.visitors.get(user_id)
+    return visitor is not None and deployment.loaded.at_hand(visitor, deployment.now)
+
+
 def _visitor(account: Account, deployment: _Deployment, user_id: str | None) -> Visitor:
     """The user or session with everything done until now."""
     visitor = deployment.visitors.get(user_id)

@@ -8,10 +8,12 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
 from lib import jobs, resources
+from lib.resources import runtime
 from lib.resources.quotas import DEFAULTS, quotas
 from lib.service import http, sigv4
 from lib.service.dispatch import Dispatcher
@@ -49,6 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         Dispatcher(account, resources.OPERATIONS),
         authorise=http.signed_by(keys, options.region, account.now) if keys else http.no_browser,
         log=_log,
+        at_hand=partial(runtime.at_hand, account),
         jobs_by_state=lambda: _jobs_by_state(account.store),
         campaign_tps=lambda: _campaign_tps(account.store, account.now().timestamp()),
     )

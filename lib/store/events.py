@@ -5,7 +5,6 @@ Rows are kept under the ARN of their dataset, shaped by its schema.  Every funct
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 
 import orjson
 import pandas as pd
@@ -14,7 +13,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    Dialect,
     Float,
     Index,
     Integer,
@@ -30,7 +28,7 @@ from sqlalchemy import (
 
 from lib.data.schema import Schema
 from lib.store import recommendations
-from lib.store.tables import metadata
+from lib.store.tables import insertion, metadata
 
 NEWEST = 1000
 """Live events of one user that a request looks at: at most ten event types, the newest hundred of each."""
@@ -234,17 +232,7 @@ def append_all(tx: Connection, calls: Sequence[Sent]) -> None:
                     seen.add(event.event_id)
         # A clock of a client that runs ahead must not make the whole catalogue look old.
         _moved(tx, dataset_arn, max(min(call.received_at, max(event.sent_at for event in call.events)) for call in its))
-    tx.exec_driver_sql(_insertion(tx.dialect), rows)
-
-
-@cache
-def _insertion(dialect: Dialect) -> str:
-    """What inserts rows given as tuples: of the time that events take, most went into naming their columns again."""
-    columns = [column.name for column in live_events.columns if column.name != "sequence"]
-    compiled = live_events.insert().compile(dialect=dialect, column_keys=columns)
-    if compiled.positiontup != columns:
-        raise ValueError(f"{dialect.name} takes {compiled.positiontup}, the rows hold {columns}")
-    return str(compiled)
+    tx.exec_driver_sql(insertion(live_events, tx.dialect), rows)
 
 
 def after(tx: Connection, dataset_arn: str, sequence: int) -> tuple[list[Answered], int]:

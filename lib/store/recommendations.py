@@ -6,6 +6,7 @@ Events that carry the id tell which lists were seen, and off-policy evaluation d
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import orjson
 from sqlalchemy import (
     JSON,
     Column,
@@ -22,7 +23,7 @@ from sqlalchemy import (
     select,
 )
 
-from lib.store.tables import metadata
+from lib.store.tables import insertion, metadata
 
 KEPT = 200_000  # newest ones, of all campaigns together
 ASKED_AT_ONCE = 10_000  # ids; a statement cannot have many more parameters
@@ -61,17 +62,17 @@ class Recommendation:
 def append(tx: Connection, given: Sequence[Recommendation]) -> None:
     """Keep recommendations; beyond ``KEPT`` the oldest go."""
     rows = [
-        {
-            "recommendation_id": one.recommendation_id,
-            "resource_arn": one.resource_arn,
-            "user_id": one.user_id,
-            "at": one.at,
-            "item_ids": list(one.item_ids),
-            "propensities": None if one.propensities is None else list(one.propensities),
-        }
+        (
+            one.recommendation_id,
+            one.resource_arn,
+            one.user_id,
+            one.at,
+            orjson.dumps(one.item_ids).decode(),
+            None if one.propensities is None else orjson.dumps(one.propensities).decode(),
+        )
         for one in given
     ]
-    tx.execute(recommendations.insert(), rows)
+    tx.exec_driver_sql(insertion(recommendations, tx.dialect), rows)
     sequence = recommendations.c.sequence
     first, last = tx.execute(select(func.min(sequence), func.max(sequence))).one()
     if last - first > KEPT + SPARE:

@@ -1,9 +1,12 @@
 """Tables of the database.  A module that adds tables of its own hangs them on the same ``metadata``."""
 
+from functools import cache
+
 from sqlalchemy import (
     JSON,
     Boolean,
     Column,
+    Dialect,
     Float,
     Index,
     Integer,
@@ -66,3 +69,16 @@ jobs = Table(
     Index("jobs_of_a_lane", "state", "lane", "id"),
     sqlite_autoincrement=True,
 )
+
+
+@cache
+def insertion(table: Table, dialect: Dialect) -> str:
+    """What inserts rows of a numbered table, given as tuples of all columns but ``sequence``, JSON as text.
+
+    For what comes by the thousand: most of the time went into naming the columns of every row again.
+    """
+    columns = [column.name for column in table.columns if column.name != "sequence"]
+    compiled = table.insert().compile(dialect=dialect, column_keys=columns)
+    if compiled.positiontup != columns:
+        raise ValueError(f"{dialect.name} takes {compiled.positiontup}, the rows hold {columns}")
+    return str(compiled)
