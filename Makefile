@@ -44,13 +44,13 @@ unit: env  ## the tests that take seconds
 	$(BIN)/pytest
 
 notebooks: env  ## the notebooks against their stored outputs, then a second run byte by byte
-	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && export WORKBOOK_RUNS="$$runs" \
+	@runs=$$(mktemp -d) && trap 'pkill -f "lib.service.*$$runs"; rm -rf "$$runs"' EXIT \
+	&& export WORKBOOK_RUNS="$$runs" WORKBOOK_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 \
 	&& $(FIXED) $(BIN)/pytest -x --nbval --nbval-current-env notebooks \
 	&& $(BIN)/pytest -m whole_run tests/test_reproducible.py
 
 refresh: env  ## compute the stored outputs of the notebooks anew
-	@$(PYTHON) -m lib.run quickstart
-	cp runs/quickstart/notebooks/[0-9]*.ipynb notebooks/
+	@$(PYTHON) -m lib.run quickstart --refresh
 
 lock: env  ## resolve the dependencies of pyproject.toml anew into requirements.lock
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --extra test --no-header --no-annotate \

@@ -344,18 +344,54 @@ class Campaign:
 
         Scores are shares among the known items given, also of those that the restriction drops.
         """
+        request, allowed = self.question(visitor, now=now, context=context, restriction=restriction)
+        return self.reranked(input_list, self.model.scores([request])[0], allowed, metadata_columns)
+
+    def question(
+        self,
+        visitor: Visitor,
+        *,
+        now: int,
+        item_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+        restriction: Restriction | None = None,
+    ) -> tuple[Request, np.ndarray | None]:
+        """What the model is asked for a visitor, and the rows of items that pass: (n_rows,) bool, None for all.
+
+        Raises FilterError as ``recommend`` does.
+        """
+        item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
+        known = item is not None and item < self.n_items
+        return (
+            Request(
+                history=visitor.history,
+                now=now,
+                item=item if known else -1,
+                user=visitor.row,
+                context={} if context is None else context,
+            ),
+            self._allowed(restriction, visitor, item),
+        )
+
+    def reranked(
+        self,
+        input_list: Sequence[str],
+        scores: np.ndarray,
+        allowed: np.ndarray | None,
+        metadata_columns: Sequence[str] = (),
+    ) -> Recommended:
+        """``rerank`` by scores (I,) that the model has given already; allowed: (n_rows,) bool, None for all."""
         ids = list(dict.fromkeys(input_list))
         found = [self.items.row(id) for id in ids]
         rows = np.array([self.n_items if row is None else row for row in found], dtype=np.int64)
-        allowed = self._allowed(restriction, visitor, None)
         kept = np.ones(len(rows), dtype=bool) if allowed is None else allowed[rows]
         known = np.flatnonzero(rows < self.n_items)
         order, chances = np.empty(0, dtype=np.int64), []
         if len(known):
-            scores = self._scores(visitor, now, -1, context)[:, rows[known]]
-            ranked = rank(scores, len(known), kept[known]).items[0]
+            shown = scores[None, rows[known]]
+            ranked = rank(shown, len(known), kept[known]).items[0]
             ranked = ranked[ranked >= 0]
-            order, chances = known[ranked], softmax(scores)[0, ranked].tolist()
+            order, chances = known[ranked], softmax(shown)[0, ranked].tolist()
         unknown = np.flatnonzero((rows >= self.n_items) & kept)
         order = np.append(order, unknown)
         return Recommended(

@@ -25,6 +25,7 @@ from lib.data.datasets import Catalogue, Datasets, catalogue, histories
 from lib.data.splits import Split, split_time
 from lib.ranking import SCORED_AT_ONCE, Ranked, rank, recommend
 from lib.recipes.recipe import Model, Progress, Recipe, Request, Value
+from lib.reproducible import fix
 
 K = 25  # the longest list that Personalize's metrics look at
 OBJECTIVE_K = 100  # the list that average_rewards_at_k picks the 25 most rewarding items from
@@ -170,6 +171,7 @@ def evaluate_later(
     progress: Callable[[Progress], None],
 ) -> pd.DataFrame:
     """Fit on what happened before ``at`` (epoch seconds) and evaluate on what came: the temporal hold-out's table."""
+    fix(seed)
     split = split_time(datasets.interactions, at=at)
     past = Datasets(interactions=split.train, items=datasets.items, users=datasets.users, schemas=datasets.schemas)
     model = recipe.fit(past, parameters, seed=seed, progress=progress)

@@ -33,9 +33,11 @@ from lib.resources import (
     metric_attributions,
     recommenders,
     records,
+    s3,
+    schedule,
     solution_versions,
 )
-from lib.resources.account import Account
+from lib.resources.account import Account, no_wake
 from lib.resources.batch_jobs import BatchInferenceJob, BatchSegmentJob
 from lib.resources.data_deletion_jobs import DataDeletionJob
 from lib.resources.dataset_export_jobs import DatasetExportJob
@@ -63,13 +65,28 @@ START_SECONDS = 3.0  # a worker that was just started has this long to take a jo
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one kind of job is: the resource whose status it moves, and the function that does it."""
+    """What one kind of job is: the resource whose status it moves, and the function that does it.
+
+    part: the resource's field whose status it moves instead, where the resource itself stays ACTIVE.
+    """
 
     noun: type
     run: Callable[[Account, str, Tell], Publish]
     in_progress: Status = Status.CREATE_IN_PROGRESS
     done: Status = Status.ACTIVE
     failed: Status = Status.CREATE_FAILED
+    part: str | None = None
+
+    def status(self, record: Any) -> Status:
+        """How far the record says that the job has come."""
+        return (record if self.part is None else getattr(record, self.part)).status
+
+    def moved(self, record: Any, status: Status, reason: str | None, now: datetime) -> Any:
+        """The record with the job's new status."""
+        changes = {"status": status, "failure_reason": reason, "last_updated_date_time": now}
+        if self.part is None:
+            return replace(record, **changes)
+        return replace(record, **{self.part: replace(getattr(record, self.part), **changes)})
 
 
 WORK: dict[str, Work] = {
@@ -78,13 +95,15 @@ WORK: dict[str, Work] = {
         Work(DatasetImportJob, dataset_import_jobs.run),
         Work(SolutionVersion, solution_versions.run),
         Work(BatchInferenceJob, batch_jobs.run),
-        Work(BatchSegmentJob, batch_jobs.run),
+        Work(BatchSegmentJob, batch_jobs.run_segment),
         Work(Recommender, recommenders.run),
         Work(MetricAttribution, metric_attributions.run),
         Work(DatasetExportJob, dataset_export_jobs.run),
         Work(DataDeletionJob, data_deletion_jobs.run, Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED),
     )
 }
+WORK[recommenders.UPDATE] = Work(Recommender, recommenders.run_update, part="latest_recommender_update")
+WORK[recommenders.RETRAINING] = Work(Recommender, recommenders.run_retraining, part="latest_retraining")
 
 
 class Stopped(Exception):
@@ -98,6 +117,7 @@ class Terminated(BaseException):
 def open_account(
     location: str | Path,
     *,
+    files: str | Path | None = None,
     region: str = "us-east-1",
     account_id: str = "123456789012",
     buckets: Mapping[str, str | Path] | None = None,
@@ -105,10 +125,13 @@ def open_account(
     seed: int = 0,
     settling: timedelta = timedelta(milliseconds=200),
 ) -> Account:
-    """The account of a store, with the machine's clock, whose pending jobs are worked on by processes of their own."""
-    store = Store.open(location)
+    """The account of a store, with the machine's clock, whose pending jobs are worked on by processes of their own.
+
+    location, files: as ``Store.open`` takes them.
+    """
+    store = Store.open(location, files)
     folders = {name: Path(folder).absolute() for name, folder in (buckets or {}).items()}
-    command = [sys.executable, "-m", "lib.jobs", "--store", str(store.location), "--region", region]
+    command = [sys.executable, "-m", "lib.jobs", *store.options(), "--region", region]
     command += ["--account-id", account_id, "--seed", str(seed), "--settling", str(settling.total_seconds())]
     command += ["--linger", str(LINGER_SECONDS)]
     for name, folder in folders.items():
@@ -123,6 +146,7 @@ def open_account(
         quotas=quotas(changed_quotas or {}),
         wake=_Waker(store, command),
         buckets=folders,
+        s3=s3.connect,
         seed=seed,
         settling=settling,
     )
@@ -134,6 +158,22 @@ def run_pending(account: Account) -> int:
     while _take_one(account):
         taken += 1
     return taken
+
+
+def keep_time(account: Account) -> threading.Thread:
+    """Begin what is due by the clock, now and several times a minute, in a thread that ends with the process."""
+
+    def run() -> None:
+        while True:
+            try:
+                schedule.tick(account)
+            except Exception:  # the next time may do better; nobody waits for an answer
+                traceback.print_exc()
+            time.sleep(schedule.TICK_SECONDS)
+
+    thread = threading.Thread(target=run, name="schedule", daemon=True)
+    thread.start()
+    return thread
 
 
 def progress(account: Account, arn: str) -> dict[str, Any] | None:
@@ -163,7 +203,7 @@ class _Waker:
             with log.open("ab") as output:
                 worker = subprocess.Popen(
                     self._command,
-                    env=_environment(),
+                    env=_environment() | self._store.secrets(),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -262,8 +302,8 @@ def _claim(account: Account, lane: str, slot: str) -> Row | None:
         jobs.change(tx, job.id, state=State.RUNNING, slot=slot)
         work = WORK[job.kind]
         record = records.get(tx, account, work.noun, job.arn)
-        if not job.stop and record.status is not work.in_progress:
-            records.save(tx, replace(record, status=work.in_progress, last_updated_date_time=account.now()))
+        if not job.stop and work.status(record) is not work.in_progress:
+            records.save(tx, work.moved(record, work.in_progress, None, account.now()))
         return job
 
 
@@ -296,8 +336,9 @@ def _work(account: Account, job: Row) -> None:
 
 
 def _end(tx: Connection, account: Account, job: Row, status: Status, reason: str | None) -> None:
-    record = records.get(tx, account, WORK[job.kind].noun, job.arn)
-    records.save(tx, replace(record, status=status, failure_reason=reason, last_updated_date_time=account.now()))
+    work = WORK[job.kind]
+    record = records.get(tx, account, work.noun, job.arn)
+    records.save(tx, work.moved(record, status, reason, account.now()))
     jobs.change(tx, job.id, state=State.OVER, slot=None)
 
 
@@ -333,7 +374,8 @@ class _Reporter:
 def main(arguments: list[str] | None = None) -> None:
     """Work on the jobs of a store until there is none left, and a little longer."""
     parser = argparse.ArgumentParser(prog="python -m lib.jobs", description=main.__doc__)
-    parser.add_argument("--store", required=True, help="the store's folder")
+    parser.add_argument("--store", required=True, help="the store's folder, or the URL of its PostgreSQL database")
+    parser.add_argument("--files", help="the folder for the files of a store in a database")
     parser.add_argument("--region", default="us-east-1")
     parser.add_argument("--account-id", default="123456789012")
     parser.add_argument("--seed", type=int, default=0)
@@ -350,6 +392,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         account = open_account(
             given.store,
+            files=given.files,
             region=given.region,
             account_id=given.account_id,
             buckets=dict(entry.split("=", 1) for entry in given.bucket),
@@ -357,6 +400,7 @@ def main(arguments: list[str] | None = None) -> None:
             seed=given.seed,
             settling=timedelta(seconds=given.settling),
         )
+        keep_time(replace(account, wake=no_wake))  # this worker will take what is begun
         idle_since = time.monotonic()
         while True:
             if _needed(account.store) and run_pending(account):

@@ -128,26 +128,44 @@ def _penalty(allowed: np.ndarray) -> np.ndarray:
     return ((allowed.view(np.int8) - np.int8(1)).astype(np.int32) & MINUS_INFINITY).view(np.float32)
 
 
-def recommend(model: Model, requests: Sequence[Request], k: int, allowed: np.ndarray | None = None) -> Ranked:
+def recommend(
+    model: Model, requests: Sequence[Request], k: int, allowed: np.ndarray | None = None, *, chances: bool = False
+) -> Ranked:
     """Score and rank; a request's own item is not part of its result.
 
-    allowed: (I,) or (B, I) bool, the candidates; None for all.  Requests are scored a part at a time, so that memory
-    does not grow with their number.
+    allowed: (I,) or (B, I) bool, the candidates; None for all.  chances: give each item's chance among the whole
+    catalogue (``softmax``) in place of its score.  Requests are scored a part at a time, so that memory does not grow
+    with their number.
     """
     n_items = len(model.catalogue.item_ids)
-    ranked = Ranked(np.empty((len(requests), k), np.int32), np.empty((len(requests), k), np.float32))
+    kind = np.float64 if chances else np.float32
+    ranked = Ranked(np.empty((len(requests), k), np.int32), np.empty((len(requests), k), kind))
     step = max(1, SCORED_AT_ONCE // max(1, n_items))
     for start in range(0, len(requests), step):
         part = slice(start, start + step)
-        scores = model.scores(requests[part])
+        scores = whole = model.scores(requests[part])
         asked = np.array([request.item for request in requests[part]], dtype=np.int64)
         rows = np.flatnonzero(asked >= 0)
         if len(rows):
             scores = scores.copy()
             scores[rows, asked[rows]] = -np.inf
         found = rank(scores, k, allowed if allowed is None or allowed.ndim == 1 else allowed[part])
-        ranked.items[part], ranked.scores[part] = found.items, found.scores
+        ranked.items[part] = found.items
+        ranked.scores[part] = _chances(whole, found.items) if chances else found.scores
     return ranked
+
+
+def _chances(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(B, K) float64: ``softmax`` of the items alone, to about 7 digits; 0 beside a -1."""
+    highest = scores.max(axis=1, keepdims=True)
+    total = np.empty((len(scores), 1))
+    step = max(1, RANKED_AT_ONCE // scores.shape[1])
+    for start in range(0, len(scores), step):
+        part = slice(start, start + step)
+        exponent = scores[part] - highest[part]
+        total[part] = np.exp(exponent, out=exponent).sum(axis=1, keepdims=True, dtype=np.float64)
+    chosen = np.take_along_axis(scores, np.maximum(items, 0).astype(np.int64), axis=1)
+    return np.where(items >= 0, np.exp(chosen.astype(np.float64) - highest) / total, 0.0)
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -174,6 +174,16 @@ def reproducible_copy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def store_outputs(folder: Path, plan: Plan) -> None:
+    """Make a run's executed notebooks the stored ones; cells tagged ``timings`` keep no output: it would differ."""
+    for stem, source in plan.notebooks.items():
+        notebook = nbformat.read(folder / "notebooks" / f"{stem}.ipynb", as_version=4)
+        for cell in notebook.cells:
+            if "timings" in cell.metadata.get("tags", []):
+                cell.outputs = []
+        _write(source, nbformat.writes(notebook) + "\n")
+
+
 def _execute(plan: Plan, stem: str, folder: Path, progress: "_Progress") -> dict[str, object]:
     """Execute one notebook, keep it and the state it leaves, and return its record in the manifest."""
     source = plan.notebooks[stem]
@@ -583,6 +593,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument(
         "-p", dest="overrides", action="append", metavar="NOTEBOOK.NAME=VALUE", help="change a parameter of the profile"
     )
+    parser.add_argument("--refresh", action="store_true", help="make what was executed the notebooks' stored outputs")
     options = parser.parse_args(arguments)
     try:
         planned = plan(options.profile, root=root, data=options.data, overrides=options.overrides)
@@ -606,6 +617,8 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     except KeyboardInterrupt:
         print("stopped; what is complete is kept, and FROM= goes on after it", file=sys.stderr)
         return 130
+    if options.refresh:
+        store_outputs(folder, planned)
     print(f"report: {_shown(folder / 'report' / 'index.html')}")
     return 0
 

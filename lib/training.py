@@ -24,6 +24,7 @@ from lib.data.datasets import Datasets
 from lib.data.splits import split_users
 from lib.evaluation import evaluate, solution_metrics
 from lib.recipes.recipe import Model, Progress, Recipe, Value
+from lib.reproducible import fix
 
 MEASURED = ("USER_PERSONALIZATION", "PERSONALIZED_RANKING", "RELATED_ITEMS", "POPULAR_ITEMS")  # by the lists they make
 STEPS = 1000  # one scale for a whole training
@@ -56,6 +57,7 @@ def train(
         split = split_users(datasets.interactions, seed=seed)
         if not split_model.exists():
             listen = _listener(folder, "split", progress)
+            fix(seed)
             model = recipe.fit(replace(datasets, interactions=split.train), parameters, seed=seed, progress=listen)
             with written(split_model) as aside:
                 model.save(aside)
@@ -140,6 +142,7 @@ def _fit_served(
     since: int | None = None,
 ) -> None:
     listen = _listener(folder, "served", progress, since)
+    fix(seed)  # again, so that a training that was killed goes on with the same chances
     model = recipe.fit(datasets, parameters, seed=seed, progress=listen, start=start)
     with written(folder / "model") as aside:
         model.save(aside)

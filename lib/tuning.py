@@ -9,7 +9,6 @@ that is killed goes on to the same end.
 """
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -119,8 +118,7 @@ def tune(
     study = _study(storage)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)  # it was interrupted, and will be tried again
-    fix = {"initializer": reproducible.fix, "initargs": (seed,)} if "torch" in sys.modules else {}  # as here
-    with ProcessPoolExecutor(parallel_jobs, mp_context=get_context("spawn"), **fix) as pool:  # starts when first used
+    with ProcessPoolExecutor(parallel_jobs, mp_context=get_context("spawn")) as pool:  # starts when first used
         while (ended := len(_ended(study))) < max_jobs:
             places = range(ended, min(ended + parallel_jobs, max_jobs))
             batch = [_ask(study, space, fixed, place, seed) for place in places]
@@ -211,6 +209,8 @@ class _Trying:
         self, trial: "optuna.Trial", parameters: Mapping[str, Value], progress: Callable[[Progress], None]
     ) -> _Outcome:
         import optuna
+
+        reproducible.fix(self.seed)
 
         def listen(step: Progress) -> None:
             progress(step)

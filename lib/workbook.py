@@ -32,7 +32,7 @@ from lib.load import Measurement
 from lib.ranking import recommend
 from lib.recipes import RECIPES
 from lib.recipes.recipe import Model, Request
-from lib.reproducible import environment, fix
+from lib.reproducible import environment
 from lib.resources import solution_versions
 from lib.resources.account import Account
 from lib.resources.datasets import load as load_datasets
@@ -236,7 +236,10 @@ def items(run: str) -> pd.DataFrame:
 
 
 def upload(run: str, file: Path, bucket: str, endpoint: str) -> str:
-    """Bring a file of the run's data folder to where an import can read it; returns its s3:// location."""
+    """Bring a file of the run's data folder to where an import can read it; returns its s3:// location.
+
+    bucket: one in S3, as boto3's settings find it; BUCKET is the folder itself, for a service that knows it.
+    """
     key = file.relative_to(folder(run) / "data").as_posix()
     if endpoint != "in-process" and bucket != BUCKET:
         boto3.client("s3").upload_file(str(file), bucket, f"{run}/{key}")
@@ -397,7 +400,6 @@ def later(run: str, recipes: Sequence[str], share: float) -> dict[str, pd.DataFr
     """The temporal hold-out's evaluation table of each recipe: fitted on all but the newest share of interactions."""
     data, seed = datasets(run), noted(run, "seed")
     at = int(data.interactions["TIMESTAMP"].quantile(1 - share, interpolation="higher"))
-    fix(seed)
     tested = {}
     for name in recipes:
         recipe = RECIPES[name]

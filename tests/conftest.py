@@ -1,8 +1,10 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+
+from tests.postgresql import Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +27,21 @@ def write_notebook() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server, started by the first test that asks for one."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def place(request, tmp_path) -> Iterator[tuple[str | Path, ...]]:
+    """Where a store can be made, as ``Store.open`` takes it: the test runs once on either database."""
+    if request.param == "SQLite":
+        yield (tmp_path / "store",)
+    else:
+        server = request.getfixturevalue("postgresql")
+        yield server.shared, tmp_path / "files"
+        server.empty()

@@ -26,16 +26,16 @@ WORK = "jobs.WORK[kind] = replace(jobs.WORK[kind], run=run)\njobs.main(['--store
 
 def worker(personalize, body, kind="solution-version"):
     """A worker process whose jobs of one kind do something else."""
-    location = str(personalize.account.store.location)
-    options = ["--linger", "0", f"--bucket=data={personalize.data}"]
+    store, *options = personalize.account.store.options()[1:]
+    options += ["--linger", "0", f"--bucket=data={personalize.data}"]
     return subprocess.Popen(
-        [sys.executable, "-c", HEAD + body + WORK, location, kind, *options], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HEAD + body + WORK, store, kind, *options], stdout=subprocess.PIPE, text=True
     )
 
 
 @pytest.fixture
-def personalize(tmp_path):
-    personalize = Personalize.open(tmp_path)
+def personalize(tmp_path, place):
+    personalize = Personalize.open(tmp_path, place)
     yield personalize
     personalize.account.store.close()
 
@@ -133,10 +133,12 @@ def test_progress_can_be_read_while_a_training_runs(personalize, version, monkey
     assert progress["step"] == progress["steps"] > 1
 
 
-def test_an_account_starts_a_worker_that_does_its_jobs_and_ends(tmp_path, monkeypatch):
+def test_an_account_starts_a_worker_that_does_its_jobs_and_ends(tmp_path, place, monkeypatch):
     monkeypatch.setattr(jobs, "LINGER_SECONDS", 0.1)
     (tmp_path / "data").mkdir()
-    account = jobs.open_account(tmp_path / "store", buckets={"data": tmp_path / "data"}, settling=timedelta(0))
+    account = jobs.open_account(
+        place[0], files=place[1] if place[1:] else None, buckets={"data": tmp_path / "data"}, settling=timedelta(0)
+    )
     personalize = Personalize(account, Clock())
     dataset = personalize.dataset(personalize.group())
     arn = personalize.create_dataset_import_job(

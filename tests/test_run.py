@@ -252,3 +252,16 @@ def test_an_output_location_that_cannot_be_written_is_noticed_before_a_notebook_
     assert house.run("--output", str(house.root / "shelf")) == 1
     assert "shelf: could not write manifest.json: " in house.err
     assert "cell" not in house.out
+
+
+def test_refreshed_notebooks_hold_their_outputs_but_no_timings(house):
+    house.train("1 + 1")
+    path = house.root / "notebooks" / "02_train.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].metadata["tags"] = ["timings"]
+    nbformat.write(notebook, path)
+    assert house.run("--refresh") == 0
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [1, 2, 3]
+    assert [len(cell.outputs) for cell in code] == [0, 1, 0]

@@ -19,13 +19,13 @@ from lib.recipes.popularity import unique_users
 from lib.recipes.recipe import HyperParameter, Model, Progress, Recipe, Request, Value
 
 KEPT = 300  # neighbours of an item
-ROWS_AT_ONCE = 1_000
+ROWS_AT_ONCE = 256
 FALLBACK = 1e-9  # what popularity adds to a neighbour's strength: it orders what has none
 NEAR, NEARNESS = 10, 0.7  # reach, in events, of what is used shortly before and after, and what each step takes off
 PRIOR = 50.0  # steps that an item's likeness to others is worth
 COLD_COUNT = 5  # interactions at which features and use count alike in an item's place
 COLD_SHARE = 0.5  # of use in an item's place, below which it is compared by features alone
-LIKENESS_POWER, POPULARITY_POWER = 8, 0.5  # how steeply likeness counts, and that much used items are likelier
+LIKENESS_DOUBLINGS, POPULARITY_POWER = 3, 0.5  # likeness counts to the power of 8; much used items are likelier
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,13 @@ def fit_sims(
     chosen = chosen & _within(interactions["ITEM_ID"], parameters, "item_interaction_count")
     matrix = _users_items(interactions[chosen], numbers)
     n_users = np.asarray(matrix.sum(axis=0)).ravel()
-    weight = np.maximum(n_users, 1) ** -parameters["popularity_discount_factor"]
+    weight = (np.maximum(n_users, 1) ** -parameters["popularity_discount_factor"]).astype(np.float32)
     least = max(1, parameters["min_cointeraction_count"])
     rows = []
     for begin in range(0, matrix.shape[1], ROWS_AT_ONCE):
-        both = (matrix[:, begin : begin + ROWS_AT_ONCE].T @ matrix).tocsr()
-        both.data *= both.data >= least
-        rows.append(_strongest(both.multiply(weight).tocsr(), begin))
+        both = (matrix[:, begin : begin + ROWS_AT_ONCE].T @ matrix).toarray()
+        both[both < least] = 0
+        rows.append(_strongest(both * weight, begin))
         progress(_step(begin, matrix.shape[1]))
     return Neighbours(numbers, sparse.vstack(rows, "csr", np.float32), _popularity(datasets, numbers))
 
@@ -129,18 +129,24 @@ def fit_similar(
     share = np.where(told.any(axis=1), counts / (counts + COLD_COUNT), 1.0)[:, None]  # of use in an item's place
     place = np.concatenate([used * np.sqrt(share), told * np.sqrt(1 - share)], axis=1).astype(np.float32)
     told = told.astype(np.float32)
-    drawn_to = (counts + 1.0) ** POPULARITY_POWER
-    total = np.asarray(together.sum(axis=1)).ravel()
-    discount = np.maximum(counts, 1.0) ** -parameters["popularity_discount_factor"]
+    drawn_to = ((counts + 1.0) ** POPULARITY_POWER).astype(np.float32)
+    total = np.asarray(together.sum(axis=1), dtype=np.float32).ravel()
+    discount = (np.maximum(counts, 1.0) ** -parameters["popularity_discount_factor"]).astype(np.float32)
     rows = []
     for begin in range(0, n_items, ROWS_AT_ONCE):
         some = slice(begin, begin + ROWS_AT_ONCE)
-        likeness = np.maximum(np.where(share[some] < COLD_SHARE, told[some] @ told.T, place[some] @ place.T), 0)
-        likeness = likeness.astype(np.float64) ** LIKENESS_POWER * drawn_to
+        likeness = place[some] @ place.T
+        cold = np.flatnonzero(share[some, 0] < COLD_SHARE)
+        likeness[cold] = told[some][cold] @ told.T
+        np.maximum(likeness, 0, out=likeness)
+        for _ in range(LIKENESS_DOUBLINGS):
+            likeness *= likeness
+        likeness *= drawn_to
         likeness[np.arange(len(likeness)), np.arange(begin, begin + len(likeness))] = 0
-        likeness /= np.maximum(likeness.sum(axis=1, keepdims=True), 1e-12)
-        chance = (together[some].toarray() + PRIOR * likeness) / (total[some, None] + PRIOR)
-        rows.append(_strongest(sparse.csr_matrix(chance * discount), begin))
+        likeness *= PRIOR / np.maximum(likeness.sum(axis=1, keepdims=True), 1e-12)
+        likeness += together[some].toarray()
+        likeness *= discount / (total[some, None] + PRIOR)
+        rows.append(_strongest(likeness, begin))
         progress(_step(begin, n_items))
     return Neighbours(numbers, sparse.vstack(rows, "csr", np.float32), _popularity(datasets, numbers), place)
 
@@ -192,20 +198,24 @@ def _users_items(interactions, numbers: Catalogue) -> sparse.csr_matrix:
     return matrix
 
 
-def _strongest(rows: sparse.csr_matrix, begin: int) -> sparse.csr_matrix:
-    """The strongest neighbours of the items from ``begin`` on, themselves left out; equal ones in catalogue order."""
-    values, columns, counts = [], [], []
-    for n in range(rows.shape[0]):
-        span = slice(rows.indptr[n], rows.indptr[n + 1])
-        column, value = rows.indices[span], rows.data[span]
-        other = (column != begin + n) & (value > 0)
-        column, value = column[other], value[other]
-        best = np.sort(np.lexsort((column, -value))[:KEPT])
-        values.append(value[best])
-        columns.append(column[best])
-        counts.append(len(best))
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    return sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), offsets), rows.shape, np.float32)
+def _strongest(strengths: np.ndarray, begin: int) -> sparse.csr_matrix:
+    """The strongest neighbours of the items from ``begin`` on, themselves left out; equal ones in catalogue order.
+
+    strengths: (n, I) float32, changed in place.
+    """
+    n, n_items = strengths.shape
+    strengths[np.arange(n), np.arange(begin, begin + n)] = 0
+    least = np.zeros(n, np.float32)
+    if n_items > KEPT:
+        least = np.partition(strengths, n_items - KEPT, axis=1)[:, n_items - KEPT]
+    rows = []
+    for row, weakest in zip(strengths, least):
+        columns = np.flatnonzero((row >= weakest) & (row > 0))
+        rows.append(np.sort(columns[np.argsort(-row[columns], kind="stable")[:KEPT]]))
+    offsets = np.concatenate([[0], np.cumsum([len(columns) for columns in rows])])
+    columns = np.concatenate(rows)
+    values = strengths[np.repeat(np.arange(n), np.diff(offsets)), columns]
+    return sparse.csr_matrix((values, columns, offsets), strengths.shape, np.float32)
 
 
 def _popularity(datasets: Datasets, numbers: Catalogue) -> np.ndarray:

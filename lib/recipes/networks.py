@@ -170,11 +170,16 @@ class Side:
         return tuple(map(torch.from_numpy, (codes, offsets, chosen.data, self.dense[rows])))
 
 
-def gap_codes(times: np.ndarray) -> np.ndarray:
-    """(T,) int64: log2 of the seconds since the event before, 0 for the first event."""
+def gap_codes(times: np.ndarray, begins: np.ndarray | None = None) -> np.ndarray:
+    """(N,) int64: log2 of the seconds since the event before, 0 for a first event.
+
+    times: (N,) epoch seconds of one history, or of several, which begin at these positions.
+    """
     gaps = np.diff(times, prepend=times[:1]).clip(0)
     codes = np.minimum(1 + np.log2(1 + gaps).astype(np.int64), GAPS - 1)
     codes[:1] = 0
+    if begins is not None:
+        codes[begins] = 0
     return codes
 
 
@@ -185,16 +190,13 @@ def lag_codes(lags: np.ndarray) -> np.ndarray:
 
 def windows(offsets: np.ndarray, length: int, rng: np.random.Generator, users: np.ndarray | None = None) -> np.ndarray:
     """(W, 2) begin and end of windows that cover these users' histories, cut at a place drawn anew each time."""
-    out = []
-    begins, ends = (offsets[:-1], offsets[1:]) if users is None else (offsets[users], offsets[users + 1])
-    for begin, end in zip(begins, ends):
-        if end - begin <= length:
-            cuts = [begin, end]
-        else:
-            cuts = np.unique([begin, *np.arange(begin + rng.integers(1, length + 1), end, length), end])
-        out.append(np.stack([cuts[:-1], cuts[1:]], axis=1))
-    spans = np.concatenate(out)
-    return spans[spans[:, 1] > spans[:, 0]]
+    begin, end = (offsets[:-1], offsets[1:]) if users is None else (offsets[users], offsets[users + 1])
+    begin, end = begin[end > begin], end[end > begin]
+    first = np.where(end - begin > length, rng.integers(1, length + 1, len(begin)), end - begin)  # length of the first
+    n = 1 + -(-(end - begin - first) // length)
+    place = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)  # of a window in its history
+    cut = np.repeat(begin + first, n) + place * length
+    return np.stack([np.maximum(np.repeat(begin, n), cut - length), np.minimum(np.repeat(end, n), cut)], axis=1)
 
 
 def batches(spans: np.ndarray, n_tokens: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -39,6 +39,8 @@ def fit(
         length=parameters["bptt"],
         recency=parameters["recency_mask"] == "true",
         closed=False,
+        learning_rate=6e-3,
+        effort=18,
     )
     low, high = parameters["min_user_history_length_percentile"], parameters["max_user_history_length_percentile"]
     chosen = replace(datasets, interactions=datasets.interactions[typical(datasets, low, high)])
@@ -67,6 +69,8 @@ def typical(datasets: Datasets, low: float, high: float) -> np.ndarray:
     users = datasets.interactions["USER_ID"]
     length = users.map(users.value_counts()).to_numpy()
     lengths = users.value_counts().to_numpy()
+    if not len(lengths):
+        return np.zeros(0, dtype=bool)
     shortest, longest = np.quantile(lengths, low, method="lower"), np.quantile(lengths, high, method="higher")
     return (length >= shortest) & (length <= longest)
 

@@ -20,7 +20,7 @@ HALF_LIVES = (2 * HOUR, 12 * HOUR, 3 * DAY, 21 * DAY, 180 * DAY, np.inf)  # seco
 AGES = np.array([0, *(HOUR * 2**n for n in range(16))], dtype=np.float64)  # seconds; below 0: not published yet
 UNPUBLISHED = -20.0  # logit of an item whose CREATION_TIMESTAMP is still to come: it ranks last, and stays finite
 MOMENTS = 256  # points in time at which the past is summed up
-MAX_CELLS = 20_000_000  # moments x items that are kept
+MAX_CELLS = 5_000_000  # moments x items that are kept
 SAMPLE = 2_000  # events, and items at most, that the weights are learnt from
 PENALTY = 1e-3
 
@@ -95,7 +95,7 @@ def fit(
         weights, ages = start.weights, start.ages
     else:
         weights, ages = _learn(items, times, moments, counts, created, recency, np.random.default_rng(seed))
-    logits = np.einsum("h,mhi->mi", weights, np.log1p(counts)).astype(np.float32)
+    logits = sum(weight * np.log1p(counts[:, h]) for h, weight in enumerate(weights))
     return Situation(moments, logits, created, ages, weights)
 
 

@@ -20,7 +20,7 @@ import scipy.sparse as sparse
 from lib.data.datasets import Histories, History
 
 ALPHA = 0.1
-MAX_ITEMS = 8_000  # the inverse is dense: a quarter of a GiB at this size; rarer items are left to other models
+MAX_ITEMS = 6_000  # the inverse is dense: 144 MB at this size; rarer items are left to other models
 MIN_COUNT = 5  # interactions below which an item's row is left out
 DOUBT = 0.01  # weight that an item without evidence has
 MAX_PROFILE = 500  # a user's newest events that count for the whole set
@@ -50,17 +50,9 @@ class Transitions:
 
     def pasts(self, histories: Sequence[History]) -> sparse.csr_matrix:
         """(B, J) float32: s after the last event."""
-        reach = 1 + int(np.log(NEGLIGIBLE) / np.log(self.decay))
-        rows, columns, values = [], [], []
-        for row, history in enumerate(histories):
-            place = self.place[history.items[-reach:]]
-            weight = self.decay ** np.arange(len(place) - 1, -1, -1, dtype=np.float32)
-            known = place >= 0
-            rows.append(np.full(known.sum(), row))
-            columns.append(place[known])
-            values.append(weight[known])
-        pairs = (np.concatenate(rows), np.concatenate(columns))
-        return sparse.csr_matrix((np.concatenate(values), pairs), (len(histories), len(self.items)), dtype=np.float32)
+        newest = [history.items[-_reach(self.decay) :] for history in histories]
+        offsets = np.concatenate([[0], np.cumsum([len(items) for items in newest])])
+        return _pasts(self.place[np.concatenate(newest)], offsets, len(self.items), self.decay)
 
 
 def fit(
@@ -87,9 +79,7 @@ def fit(
         _add(past_next, pairs, to_next)
         gap, to_next = gap + 1, to_next * decay
         to_future = to_future * future + to_next
-    newest = Transitions(items, past_future[:0], place, decay).pasts(
-        [histories[n] for n in range(len(histories.user_ids))]
-    )
+    newest = _pasts(item, histories.offsets, len(items), decay)
     # s_t s_t' = gamma^2 s_{t-1} s_{t-1}' + gamma (s_{t-1} e_t' + e_t s_{t-1}') + e_t e_t', summed over t of each user
     last = (newest.T @ newest).toarray()
     past = decay * (past_next + past_next.T)
@@ -111,6 +101,20 @@ def fit(
 def _add(matrix: np.ndarray, pairs: sparse.csr_matrix, weight: float) -> None:
     row = np.repeat(np.arange(len(matrix)), np.diff(pairs.indptr))
     matrix[row, pairs.indices] += weight * pairs.data
+
+
+def _reach(decay: float) -> int:
+    """Events until the weight is negligible."""
+    return 1 + int(np.log(NEGLIGIBLE) / np.log(decay))
+
+
+def _pasts(item: np.ndarray, offsets: np.ndarray, n_items: int, decay: float) -> sparse.csr_matrix:
+    """(U, J) float32: s after each user's last event.  item: (N,) places, -1 for none."""
+    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    age = offsets[user + 1] - 1 - np.arange(len(item))
+    used = (item >= 0) & (age < _reach(decay))
+    weights = (decay ** age[used]).astype(np.float32)
+    return sparse.csr_matrix((weights, (user[used], item[used])), (len(offsets) - 1, n_items))
 
 
 def _profiles(user: np.ndarray, item: np.ndarray, offsets: np.ndarray, n_items: int) -> sparse.csr_matrix:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from lib.resources.quotas import DEFAULTS
 from lib.store.database import Store
@@ -15,12 +16,17 @@ def no_wake() -> None:
     """Start nothing: jobs wait until somebody runs them."""
 
 
+def no_s3() -> None:
+    """No bucket but those that a folder stands for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """An account's store, clock and limits.
 
     now: the time, UTC and aware.  wake: sees to it that pending jobs are worked on, and returns at once.
-    buckets: name of an S3 bucket -> the folder that stands for it.  seed: of everything that draws by chance.
+    buckets: name of an S3 bucket -> the folder that stands for it.  s3: gives a boto3 client for the others, None
+    where there are no credentials.  seed: of everything that draws by chance.
     settling: how long a resource that needs no computing stays in CREATE PENDING, CREATE IN_PROGRESS or DELETE PENDING.
     """
 
@@ -31,6 +37,7 @@ class Account:
     quotas: Mapping[str, float] = field(default_factory=lambda: DEFAULTS)
     wake: Callable[[], None] = no_wake
     buckets: Mapping[str, Path] = field(default_factory=dict)
+    s3: Callable[[], Any | None] = no_s3
     seed: int = 0
     settling: timedelta = timedelta(milliseconds=200)
 

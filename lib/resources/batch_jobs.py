@@ -1,22 +1,32 @@
 """Batch inference and batch segments: the same answers for many users or items, files in, files out.
 
-This version checks and keeps the jobs, and says in their failure reason that it cannot carry them out yet.
+A batch inference job that was killed goes on with the input file it was at; what it had written stays.  Segments are
+checked and kept, and say in their failure reason that they cannot be made yet.
 """
 
+import gzip
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
+import orjson
 from sqlalchemy import Connection
 
+from lib import filters
+from lib.batch import Batch, Tally
+from lib.campaigns import Campaign as Loaded
+from lib.data.datasets import combine
+from lib.recipes.recipe import Progress, Recipe
 from lib.resources import datasets, locations, recipes, records
 from lib.resources.account import Account
+from lib.resources.campaigns import check_exploration
 from lib.resources.errors import InvalidInputException
 from lib.resources.filters import Filter
 from lib.resources.lifecycle import UNFINISHED, Status
-from lib.resources.solution_versions import SolutionVersion
-from lib.store import jobs
+from lib.resources.solution_versions import SolutionVersion, version_folder
+from lib.store import events, jobs
 
 NUM_RESULTS, MOST_RESULTS, MOST_USERS = 25, 500, 5_000_000
 SEGMENTATION = "USER_SEGMENTATION"
@@ -86,14 +96,16 @@ def create_batch_inference_job(
     now = account.now()
     arn = account.arn(BatchInferenceJob.KIND, job_name)
     _check_size(num_results, MOST_RESULTS)
+    _check_paths(account, job_input, job_output)
     themes = batch_inference_job_mode == "THEME_GENERATION"
     if themes != (theme_generation_config is not None):
         raise InvalidInputException("themeGenerationConfig goes with batchInferenceJobMode THEME_GENERATION.")
     with account.store.transaction() as tx:
-        version = _checked(tx, account, solution_version_arn, filter_arn, job_input, job_output)
+        version = _checked(tx, account, solution_version_arn, filter_arn)
         recipe = recipes.of_arn(version.recipe_arn)
         if not recipe.batch or recipe.recipe_type == SEGMENTATION:
             raise InvalidInputException(f"{recipe.name} does not answer batch inference jobs.")
+        _check_config(recipe, batch_inference_job_config or {})
         if themes:
             _check_themes(tx, account, version, theme_generation_config)
         new = BatchInferenceJob(
@@ -132,8 +144,9 @@ def create_batch_segment_job(
     now = account.now()
     arn = account.arn(BatchSegmentJob.KIND, job_name)
     _check_size(num_results, MOST_USERS)
+    _check_paths(account, job_input, job_output)
     with account.store.transaction() as tx:
-        version = _checked(tx, account, solution_version_arn, filter_arn, job_input, job_output)
+        version = _checked(tx, account, solution_version_arn, filter_arn)
         recipe = recipes.of_arn(version.recipe_arn)
         if recipe.recipe_type != SEGMENTATION:
             raise InvalidInputException(f"{recipe.name} makes no segments: a recipe of type {SEGMENTATION} does.")
@@ -192,9 +205,115 @@ def list_batch_segment_jobs(
     return records.page(account, BatchSegmentJob, "batchSegmentJobs", solution_version_arn, next_token, max_results)
 
 
-def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Connection], None]:
-    """Raises InvalidInputException: batch jobs come with a later version."""
-    raise InvalidInputException("Batch jobs are not available in this version: ask a campaign line by line.")
+def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
+    """Write ``<input>.out`` below the destination for each input file.
+
+    Raises InvalidInputException where files cannot be read or written, or no line of them can be answered.
+    """
+    job = records.find(account, BatchInferenceJob, arn)
+    if job.theme_generation_config is not None:
+        raise InvalidInputException("THEME_GENERATION is not available in this version: leave it out.")
+    source = job.job_input["s3DataSource"]["path"]
+    files = _inputs(account, source)
+    batch = _batch(account, job)
+    sizes = [locations.size(file) for file in files]
+    total, ended = Tally(), 0
+    for number, (file, size) in enumerate(zip(files, sizes)):
+
+        def told(read: int, tally: Tally, before: int = ended, size: int = size) -> None:
+            lines, errors = total.lines + tally.lines, total.errors + tally.errors
+            step = before + min(read, size)  # what gzip has packed is longer than the file
+            tell(Progress(step=step, steps=sum(sizes), measures={"lines": lines, "errors": errors}))
+
+        try:
+            tally = _answered(account, job, number, file, batch, told)
+        except OSError as error:
+            raise InvalidInputException(f"Insufficient privileges for reading {source}: {error}.") from error
+        total.add(tally)
+        ended += size
+    if total.errors == total.lines:
+        raise InvalidInputException(
+            f"Invalid S3 input path. None of the {total.lines} lines of {source} can be answered"
+            + (f"; the first says: {total.error}." if total.error else ".")
+        )
+    account.store.files.remove(_notes(job))
+    return lambda tx: None
+
+
+def run_segment(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
+    """Raises InvalidInputException: segments come with a later version."""
+    raise InvalidInputException("Batch segments are not available in this version.")
+
+
+def _batch(account: Account, job: BatchInferenceJob) -> Batch:
+    """The version with everything that was imported and put until now."""
+    with account.store.read() as tx:
+        version = records.get(tx, account, SolutionVersion, job.solution_version_arn)
+        group = datasets.of_group(tx, account, version.dataset_group_arn)
+        interactions = group["INTERACTIONS"].dataset_arn
+        schema = datasets.schemas(tx, account, version.dataset_group_arn)["INTERACTIONS"]
+        live = events.interactions(tx, interactions, schema)
+        state = events.state(tx, [interactions])
+        text = job.filter_arn and records.get(tx, account, Filter, job.filter_arn).filter_expression
+    data = datasets.load(account, version.dataset_group_arn, live_interactions=False)
+    latest = int(data.interactions["TIMESTAMP"].max()) if len(data.interactions) else 0
+    newest = [int(one.newest) for one in state.values() if one.newest is not None]
+    data = replace(data, interactions=combine(data.interactions, live, None))
+    recipe = recipes.of_arn(version.recipe_arn)
+    return Batch(
+        loaded=Loaded.load(recipe, version_folder(account, job.solution_version_arn) / "model", data),
+        num_results=job.num_results,
+        now=max([latest, *newest]),
+        wanted=filters.parse(text) if text else None,
+    )
+
+
+def _inputs(account: Account, source: str) -> list[locations.File]:
+    """The input's files in order; answers that an earlier job left beside them are no input."""
+    files = locations.readable(account, source)
+    names = {file.name for file in files}
+    files = [file for file in files if file.name.removesuffix(".out") not in names - {file.name}]
+    for quota, found in (("batch_files", len(files)), ("batch_bytes", sum(map(locations.size, files)))):
+        if found > account.quotas[quota]:
+            raise InvalidInputException(
+                f"{source} holds {found} {quota.removeprefix('batch_')}, a job may have {account.quotas[quota]:g}: "
+                "split it."
+            )
+    return files
+
+
+def _answered(
+    account: Account,
+    job: BatchInferenceJob,
+    number: int,
+    file: locations.File,
+    batch: Batch,
+    tell: Callable[[int, Tally], None],
+) -> Tally:
+    """Answer one file, if that was not done before the job was killed; how its lines fared."""
+    note = f"{_notes(job)}/{number}.json"
+    path = account.store.files.path(note)
+    destination = job.job_output["s3DataDestination"]
+    place = destination["path"], f"{file.name.rpartition('/')[2]}.out"
+    if path.exists() and locations.written(account, *place):
+        return Tally(**orjson.loads(path.read_bytes()))
+    with (
+        locations.writing(account, *place, destination.get("kmsKeyArn")) as aside,
+        locations.reading(file) as lines,
+        aside.open("wb") as out,
+    ):
+        try:
+            tally = batch.answer_file(lines, out, tell)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InvalidInputException(f"Invalid S3 input path. {file.name} cannot be unpacked: {error}.") from error
+    with account.store.files.writing(note) as aside:
+        aside.write_bytes(orjson.dumps(asdict(tally)))
+    return tally
+
+
+def _notes(job: BatchInferenceJob) -> str:
+    """Where the store keeps which files of a job are done."""
+    return f"batch-inference-jobs/{job.job_name}"
 
 
 def _checked(
@@ -202,8 +321,6 @@ def _checked(
     account: Account,
     version_arn: str,
     filter_arn: str | None,
-    job_input: dict[str, Any],
-    job_output: dict[str, Any],
 ) -> SolutionVersion:
     version = records.get(tx, account, SolutionVersion, version_arn)
     records.require_active(version)
@@ -212,20 +329,34 @@ def _checked(
         records.require_active(found)
         if found.dataset_group_arn != version.dataset_group_arn:
             raise InvalidInputException(f"{filter_arn} belongs to another dataset group than {version_arn}.")
+    return version
+
+
+def _check_paths(account: Account, job_input: dict[str, Any], job_output: dict[str, Any]) -> None:
+    """Outside of transactions: S3 is asked what lies there."""
     for what, check, path in (
         ("input", locations.readable, job_input["s3DataSource"]["path"]),
-        ("output", locations.resolve, job_output["s3DataDestination"]["path"]),
+        ("output", locations.check, job_output["s3DataDestination"]["path"]),
     ):
         try:
             check(account, path)
         except InvalidInputException as error:
             raise InvalidInputException(f"Invalid S3 {what} path. {error}") from error
-    return version
 
 
 def _check_size(num_results: int | None, most: int) -> None:
     if num_results is not None and not 1 <= num_results <= most:
         raise InvalidInputException(f"numResults is {num_results}, expected 1 to {most}.")
+
+
+def _check_config(recipe: Recipe, config: dict[str, Any]) -> None:
+    exploration = config.get("itemExplorationConfig")
+    if exploration:
+        if not recipe.explores:
+            raise InvalidInputException(f"itemExplorationConfig: {recipe.name} does not explore: leave it out.")
+        check_exploration(exploration)
+    if config.get("rankingInfluence") and recipe.name != "aws-semantic-similarity":
+        raise InvalidInputException(f"rankingInfluence goes with aws-semantic-similarity, not with {recipe.name}.")
 
 
 def _check_themes(tx: Connection, account: Account, version: SolutionVersion, config: dict[str, Any]) -> None:

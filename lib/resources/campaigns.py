@@ -209,7 +209,7 @@ def _check_config(
     if exploration:
         if not recipe.explores:
             raise InvalidInputException(f"itemExplorationConfig: {recipe.name} does not explore: leave it out.")
-        _check_exploration(exploration)
+        check_exploration(exploration)
     if config.get("rankingInfluence") and recipe.name != "aws-semantic-similarity":
         raise InvalidInputException(f"rankingInfluence goes with aws-semantic-similarity, not with {recipe.name}.")
     if config.get("enableMetadataWithRecommendations"):
@@ -220,7 +220,8 @@ def _check_config(
             )
 
 
-def _check_exploration(config: Mapping[str, str]) -> None:
+def check_exploration(config: Mapping[str, str]) -> None:
+    """Raise InvalidInputException for an ``itemExplorationConfig`` with another parameter, or a value out of range."""
     for name, low, high in (("explorationWeight", 0.0, 1.0), ("explorationItemAgeCutOff", 1.0, float("inf"))):
         if name not in config:
             continue

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -55,7 +54,7 @@ def create_data_deletion_job(
     """Ask for a deletion; a job process carries it out."""
     if not data_source.get("dataLocation"):
         raise InvalidInputException("dataSource.dataLocation is missing: name a file or a folder, s3://bucket/key.")
-    _files(account, data_source["dataLocation"])
+    _lists(account, data_source["dataLocation"])
     now = account.now()
     arn = account.arn(DataDeletionJob.KIND, job_name)
     with account.store.transaction() as tx:
@@ -109,7 +108,7 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
     Raises InvalidInputException for a file that is no list of users.
     """
     job = records.find(account, DataDeletionJob, arn)
-    users = _users(_files(account, job.data_source["dataLocation"]))
+    users = _users(_lists(account, job.data_source["dataLocation"]))
     with account.store.read() as tx:
         found = datasets.of_group(tx, account, job.dataset_group_arn)
     concerned = [found[kind] for kind in OF_USERS if kind in found]
@@ -138,20 +137,17 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
     return publish
 
 
-def _files(account: Account, location: str) -> list[Path]:
+def _lists(account: Account, location: str) -> list[locations.File]:
     """The file, or the ``.csv`` files of a folder and of what lies in it."""
-    path = locations.resolve(account, location)
-    files = sorted(path.rglob("*.csv")) if path.is_dir() else locations.readable(account, location)
-    if not files:
-        raise InvalidInputException(f"{location} holds no file whose name ends in .csv.")
-    return files
+    return locations.readable(account, location, deep=True, suffix=".csv")
 
 
-def _users(files: list[Path]) -> list[str]:
+def _users(files: list[locations.File]) -> list[str]:
     users: set[str] = set()
     for file in files:
         try:
-            table = pd.read_csv(file, dtype=str, keep_default_na=False)
+            with locations.reading(file) as stream:
+                table = pd.read_csv(stream, dtype=str, keep_default_na=False)
         except (ValueError, OSError) as error:
             raise InvalidInputException(f"{file.name} cannot be read as CSV: {error}.") from error
         if list(table.columns) != ["USER_ID"]:

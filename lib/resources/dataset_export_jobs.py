@@ -46,7 +46,7 @@ def create_dataset_export_job(
     tags: list[dict[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Ask for an export; a job process carries it out."""
-    locations.resolve(account, job_output["s3DataDestination"]["path"])
+    locations.check(account, job_output["s3DataDestination"]["path"])
     now = account.now()
     arn = account.arn(DatasetExportJob.KIND, job_name)
     with account.store.transaction() as tx:
@@ -95,13 +95,10 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
         job = records.get(tx, account, DatasetExportJob, arn)
         dataset = records.get(tx, account, Dataset, job.dataset_arn)
         table = datasets.table(tx, account, dataset, job.ingestion_mode)
-    destination = job.job_output["s3DataDestination"]["path"]
-    folder = locations.resolve(account, destination) / job.job_name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tables.write_csv(table, folder / "part-00000.csv")
-    except OSError as error:
-        raise InvalidInputException(f"Insufficient privileges for writing to {destination}: {error}.") from error
+    destination = job.job_output["s3DataDestination"]
+    name = f"{job.job_name}/part-00000.csv"
+    with locations.writing(account, destination["path"], name, destination.get("kmsKeyArn")) as path:
+        tables.write_csv(table, path)
     return lambda tx: None
 
 

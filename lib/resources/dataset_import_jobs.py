@@ -102,13 +102,15 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
 
     Raises DataError or InvalidInputException that name file, row, column, value and remedy; then nothing is imported.
     """
+    from lib.resources.attribution import count_import
+
     with account.store.read() as tx:
         job = records.get(tx, account, DatasetImportJob, arn)
         dataset = records.get(tx, account, Dataset, job.dataset_arn)
         schema = records.get(tx, account, Schema, dataset.schema_arn).parsed()
     files = locations.readable(account, job.data_source["dataLocation"])
     quota = "incremental_import_bytes" if job.import_mode == "INCREMENTAL" else "full_import_bytes"
-    size = sum(file.stat().st_size for file in files)
+    size = sum(locations.size(file) for file in files)
     if size > account.quotas[quota]:
         raise InvalidInputException(
             f"{job.data_source['dataLocation']} holds {size} bytes, one {job.import_mode} import may hold "
@@ -121,6 +123,7 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
     interactions = dataset.dataset_type == "INTERACTIONS"
     minimum = int(account.quotas["minimum_interactions"]) if interactions else 1
     tables.import_csv(files, schema, folder, now=int(account.now().timestamp()), minimum=minimum)
+    count_import(account, job, dataset, folder)
 
     def publish(tx: Connection) -> None:
         current = records.get(tx, account, Dataset, job.dataset_arn)

@@ -217,6 +217,8 @@ def _event(
         raise InvalidInputException(f"{where}: the time is {sent_at:.0f}, expected seconds since 1970; divide by 1000.")
     folded = {name.replace("_", "").lower(): value for name, value in properties.items()} if properties else {}
     item_id = event.get("itemId", event.get("actionId", folded.get("itemid")))
+    if "\0" in str(item_id):
+        raise InvalidInputException(f"{where}: ITEM_ID must hold no NUL character, found {item_id!r}.")
     impression = event.get("impression")
     source = event.get("metricAttribution", {}).get("eventAttributionSource")
     members = {

@@ -1,7 +1,4 @@
-"""Metric attributions: what recommendations brought about, counted from events.
-
-This version checks and keeps them, and says in their failure reason that it does not count yet.
-"""
+"""Metric attributions: what is to be counted of what recommendations brought about."""
 
 import re
 from collections.abc import Callable
@@ -21,14 +18,18 @@ from lib.resources.errors import (
     ResourceNotFoundException,
 )
 from lib.resources.lifecycle import UNFINISHED, Status
-from lib.store import jobs
+from lib.store import events, jobs
 
 SUM = re.compile(r"SUM\(\s*(Items|Interactions)\.([A-Za-z_][A-Za-z\d_]*)\s*\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricAttribution:
-    """One a group.  metrics: ``{eventType, metricName, expression}``."""
+    """One a group.  metrics: ``{eventType, metricName, expression}``.
+
+    since: epoch seconds from which on events count.  counted: sequence number of the last event that was counted.
+    sources: names that recommendations were attributed to, in the order they came up.
+    """
 
     KIND: ClassVar = "metric-attribution"
     PARENT: ClassVar = "dataset_group_arn"
@@ -43,6 +44,9 @@ class MetricAttribution:
     status: Status = Status.CREATE_PENDING
     rests: datetime | None = None
     failure_reason: str | None = None
+    since: int = 0
+    counted: int = 0
+    sources: tuple[str, ...] = ()
 
 
 def create_metric_attribution(
@@ -56,13 +60,14 @@ def create_metric_attribution(
     """Keep what is to be counted, after checking it against the group's schemas."""
     now = account.now()
     arn = account.arn(MetricAttribution.KIND, name)
+    _check_output(account, metrics_output_config)
     with account.store.transaction() as tx:
         records.require_active(records.get(tx, account, DatasetGroup, dataset_group_arn))
         for existing, _ in records.children(tx, dataset_group_arn, MetricAttribution.KIND):
             raise ResourceAlreadyExistsException(
                 f"Another resource with Arn {existing} already exists. A dataset group has one metric attribution."
             )
-        _check(tx, account, dataset_group_arn, metrics, metrics_output_config)
+        _check(tx, account, dataset_group_arn, metrics)
         new = MetricAttribution(
             name=name,
             metric_attribution_arn=arn,
@@ -104,11 +109,14 @@ def list_metric_attribution_metrics(
     next_token: str | None = None,
     max_results: int | None = None,
 ) -> dict[str, Any]:
-    """The metrics of an attribution."""
+    """The metrics of an attribution.  This list's model knows no ResourceNotFoundException."""
     if metric_attribution_arn is None:
         raise InvalidInputException("metricAttributionArn is missing.")
     listed = f"metrics|{metric_attribution_arn}"
-    metrics = records.find(account, MetricAttribution, metric_attribution_arn).metrics
+    try:
+        metrics = records.find(account, MetricAttribution, metric_attribution_arn).metrics
+    except ResourceNotFoundException as error:
+        raise InvalidInputException(str(error)) from error
     start = records.token_position(listed, next_token) if next_token is not None else 0
     end = start + (max_results or records.PAGE)
     return {"metrics": metrics[start:end], "nextToken": records.token(listed, end) if end < len(metrics) else None}
@@ -122,9 +130,13 @@ def update_metric_attribution(
     remove_metrics: list[str] | None = None,
     metrics_output_config: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Add metrics, remove some by name, or change where they go."""
+    """Add metrics, remove some by name, or change where they go; what has arrived is counted as it was before."""
+    from lib.resources.attribution import collect
+
     if metric_attribution_arn is None:
         raise InvalidInputException("metricAttributionArn is missing.")
+    _check_output(account, metrics_output_config or {})
+    collect(account, metric_attribution_arn, account.now().timestamp())
     with account.store.transaction() as tx:
         found = records.get(tx, account, MetricAttribution, metric_attribution_arn)
         records.refuse_moving(found)
@@ -134,7 +146,7 @@ def update_metric_attribution(
         metrics = [metric for metric in found.metrics if metric["metricName"] not in (remove_metrics or ())]
         metrics += add_metrics or []
         output = metrics_output_config or found.metrics_output_config
-        _check(tx, account, found.dataset_group_arn, metrics, output)
+        _check(tx, account, found.dataset_group_arn, metrics)
         now = account.now()
         changed = replace(found, metrics=metrics, metrics_output_config=output, last_updated_date_time=now)
         records.save(tx, changed)
@@ -142,7 +154,10 @@ def update_metric_attribution(
 
 
 def delete_metric_attribution(account: Account, *, metric_attribution_arn: str) -> dict[str, Any]:
-    """Delete an attribution; what was written stays."""
+    """Delete an attribution; what has arrived is counted before, and what was written stays."""
+    from lib.resources.attribution import collect
+
+    collect(account, metric_attribution_arn, account.now().timestamp())
     with account.store.transaction() as tx:
         found = records.get(tx, account, MetricAttribution, metric_attribution_arn)
         records.refuse_moving(found)
@@ -152,13 +167,19 @@ def delete_metric_attribution(account: Account, *, metric_attribution_arn: str) 
 
 
 def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Connection], None]:
-    """Raises InvalidInputException: counting comes with a later version."""
-    raise InvalidInputException("Metric attribution is not available in this version: nothing is counted.")
+    """What is returned begins to count: the events that arrive from then on."""
+
+    def publish(tx: Connection) -> None:
+        found = records.get(tx, account, MetricAttribution, arn)
+        dataset = datasets.of_group(tx, account, found.dataset_group_arn)["INTERACTIONS"]
+        last = events.last_arrival(tx, dataset.dataset_arn)
+        since = int(account.now().timestamp())
+        records.save(tx, replace(found, since=since, counted=last[0] if last else 0))
+
+    return publish
 
 
-def _check(
-    tx: Connection, account: Account, dataset_group_arn: str, metrics: list[dict[str, str]], output: dict[str, Any]
-) -> None:
+def _check(tx: Connection, account: Account, dataset_group_arn: str, metrics: list[dict[str, str]]) -> None:
     schemas = datasets.schemas(tx, account, dataset_group_arn)
     if "INTERACTIONS" not in schemas or "EVENT_TYPE" not in schemas["INTERACTIONS"]:
         raise InvalidInputException("A metric attribution needs an INTERACTIONS schema with EVENT_TYPE.")
@@ -170,8 +191,12 @@ def _check(
         raise InvalidInputException("metricName must be unique within a metric attribution.")
     for metric in metrics:
         _check_expression(metric["expression"], schemas)
+
+
+def _check_output(account: Account, output: dict[str, Any]) -> None:
+    """Outside of transactions: S3 may be asked."""
     if "s3DataDestination" in output:
-        locations.resolve(account, output["s3DataDestination"]["path"])
+        locations.check(account, output["s3DataDestination"]["path"])
 
 
 def _check_expression(expression: str, schemas: dict[str, Any]) -> None:

@@ -1,13 +1,18 @@
-"""What Personalize comes with: recipes, their algorithms and feature transformations, all declared in ``RECIPES``."""
+"""What Personalize comes with: recipes, their algorithms and feature transformations, all declared in ``RECIPES``.
 
+The use cases of domains are recipes too, but only recommenders can be made of them.
+"""
+
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from lib.recipes import RECIPES
 from lib.recipes.recipe import HyperParameter, Recipe, Value
+from lib.recipes.use_cases import USE_CASES, UseCase
 from lib.resources import records
 from lib.resources.account import SERVICE_ARN, Account
-from lib.resources.errors import ResourceNotFoundException
+from lib.resources.errors import InvalidInputException, ResourceNotFoundException
 
 CREATED = datetime(2019, 6, 10, tzinfo=UTC)  # when Amazon Personalize was opened to everybody
 
@@ -22,21 +27,45 @@ def of_arn(recipe_arn: str) -> Recipe:
     return recipe
 
 
-def arn_of(recipe: Recipe) -> str:
+def use_case(recipe_arn: str) -> UseCase:
+    """The use case of a domain with an ARN.  Raises ResourceNotFoundException."""
+    found = USE_CASES.get(recipe_arn.removeprefix(f"{SERVICE_ARN}recipe/"))
+    if found is None or not recipe_arn.startswith(SERVICE_ARN):
+        raise ResourceNotFoundException(
+            f"The given recipe does not exist: {recipe_arn}. The use cases are {', '.join(USE_CASES)}."
+        )
+    return found
+
+
+def of_use_case(case: UseCase) -> Recipe:
+    """The recipe that a recommender trains and asks; its answers carry no scores.
+
+    Raises InvalidInputException for a use case whose recipe is yet to come.
+    """
+    base = RECIPES.get(case.base)
+    if base is None:
+        raise InvalidInputException(f"{case.name} is not available in this version: it needs {case.base}.")
+    return replace(base, name=case.name, description=case.description, scored=False)
+
+
+def arn_of(recipe: Recipe | UseCase) -> str:
     """The recipe's ARN."""
     return f"{SERVICE_ARN}recipe/{recipe.name}"
 
 
 def describe_recipe(account: Account, *, recipe_arn: str) -> dict[str, Any]:
     """What a recipe is for, and the ARNs of its algorithm and feature transformation."""
-    recipe = of_arn(recipe_arn)
+    case = USE_CASES.get(recipe_arn.removeprefix(f"{SERVICE_ARN}recipe/"))
+    recipe = of_arn(recipe_arn) if case is None else RECIPES.get(case.base)
+    described = {name: value for name, value in _summary(case or recipe).items() if name != "domain"}
     return {
         "recipe": {
-            **_summary(recipe),
-            "algorithmArn": f"{SERVICE_ARN}algorithm/{recipe.algorithm}",
-            "featureTransformationArn": f"{SERVICE_ARN}feature-transformation/{recipe.feature_transformation}",
-            "description": recipe.description,
-            "recipeType": recipe.recipe_type,
+            **described,
+            "algorithmArn": f"{SERVICE_ARN}algorithm/{recipe.algorithm if recipe else case.base}",
+            "featureTransformationArn": f"{SERVICE_ARN}feature-transformation/"
+            f"{recipe.feature_transformation if recipe else case.base}",
+            "description": (case or recipe).description,
+            "recipeType": recipe.recipe_type if recipe else None,
         }
     }
 
@@ -50,11 +79,11 @@ def list_recipes(
     domain: str | None = None,
 ) -> dict[str, Any]:
     """All recipes for custom solutions, in the order of the catalogue; of a domain, its use cases."""
-    names = [] if domain else list(RECIPES)
+    found = [case for case in USE_CASES.values() if case.domain == domain] if domain else list(RECIPES.values())
     start = records.token_position(f"recipes|{domain}", next_token) if next_token else 0
     end = start + (max_results or records.PAGE)
-    answer: dict[str, Any] = {"recipes": [_summary(RECIPES[name]) for name in names[start:end]]}
-    if end < len(names):
+    answer: dict[str, Any] = {"recipes": [_summary(recipe) for recipe in found[start:end]]}
+    if end < len(found):
         answer["nextToken"] = records.token(f"recipes|{domain}", end)
     return answer
 
@@ -118,8 +147,10 @@ def ranges(parameters: list[HyperParameter]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _summary(recipe: Recipe) -> dict[str, Any]:
+def _summary(recipe: Recipe | UseCase) -> dict[str, Any]:
+    domain = {"domain": recipe.domain} if isinstance(recipe, UseCase) else {}
     return {
+        **domain,
         "name": recipe.name,
         "recipeArn": arn_of(recipe),
         "status": "ACTIVE",

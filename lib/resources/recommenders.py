@@ -1,43 +1,63 @@
-"""Recommenders: a use case of a domain dataset group, trained and served by itself.
+"""Recommenders: a use case of a domain dataset group, trained and served by itself."""
 
-This version checks and keeps them, and says in their failure reason that it cannot train them yet.
-"""
-
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import Connection
 
-from lib.resources import records
-from lib.resources.account import SERVICE_ARN, Account
+from lib.recipes.recipe import Progress, Recipe
+from lib.recipes.use_cases import UseCase
+from lib.resources import datasets, recipes, records, solution_config
+from lib.resources.account import Account
+from lib.resources.campaigns import Campaign, check_exploration
 from lib.resources.dataset_groups import DatasetGroup
-from lib.resources.errors import InvalidInputException, ResourceInUseException, ResourceNotFoundException
+from lib.resources.errors import InvalidInputException, ResourceInUseException
 from lib.resources.lifecycle import UNFINISHED, Status
+from lib.resources.solution_versions import SolutionVersion, start_afresh_if_changed, training_data
 from lib.store import jobs
 
-PREFIXES = {"ECOMMERCE": "aws-ecomm-", "VIDEO_ON_DEMAND": "aws-vod-"}
-USE_CASES = (
-    "aws-ecomm-popular-items-by-views",
-    "aws-ecomm-popular-items-by-purchases",
-    "aws-ecomm-frequently-bought-together",
-    "aws-ecomm-customers-who-viewed-x-also-viewed",
-    "aws-ecomm-recommended-for-you",
-    "aws-vod-because-you-watched-x",
-    "aws-vod-more-like-x",
-    "aws-vod-most-popular",
-    "aws-vod-trending-now",
-    "aws-vod-top-picks",
-)
+UPDATE, RETRAINING = "recommender-update", "recommender-retraining"  # kinds of jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommenderUpdate:
+    """What a recommender is changing to.  training: number of the training that this needs, None for none."""
+
+    recommender_config: dict[str, Any]
+    creation_date_time: datetime
+    last_updated_date_time: datetime
+    status: Status = Status.CREATE_PENDING
+    rests: datetime | None = None
+    failure_reason: str | None = None
+    training: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retraining:
+    """A training that the service began by itself."""
+
+    training: int
+    creation_date_time: datetime
+    last_updated_date_time: datetime
+    status: Status = Status.CREATE_PENDING
+    failure_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommender:
-    """A use case in service."""
+    """A use case in service.
+
+    trained: number of the training whose model answers, 0 for none yet.  trainings: how many were begun.  columns:
+    those of the datasets when training columns were last chosen; later ones are not trained on.
+    """
 
     KIND: ClassVar = "recommender"
     PARENT: ClassVar = "dataset_group_arn"
+    UPDATE: ClassVar = "latest_recommender_update"
 
     name: str
     recommender_arn: str
@@ -49,6 +69,16 @@ class Recommender:
     status: Status = Status.CREATE_PENDING
     rests: datetime | None = None
     failure_reason: str | None = None
+    latest_recommender_update: RecommenderUpdate | None = None
+    latest_retraining: Retraining | None = None
+    model_metrics: dict[str, float] | None = None
+    trained: int = 0
+    trainings: int = 1
+    columns: dict[str, list[str]] | None = None
+
+    def updated(self, update: RecommenderUpdate) -> Self:
+        """With an update in force."""
+        return replace(self, recommender_config=update.recommender_config)
 
 
 def create_recommender(
@@ -66,14 +96,17 @@ def create_recommender(
     with account.store.transaction() as tx:
         group = records.get(tx, account, DatasetGroup, dataset_group_arn)
         records.require_active(group)
-        _check_use_case(group, recipe_arn)
+        _check_use_case(group, recipes.use_case(recipe_arn))
+        config = _checked_config(tx, account, dataset_group_arn, recipe_arn, recommender_config or {})
+        schemas = datasets.schemas(tx, account, dataset_group_arn)
         existing = records.count(tx, Recommender, dataset_group_arn)
         new = Recommender(
             name=name,
             recommender_arn=arn,
             dataset_group_arn=dataset_group_arn,
             recipe_arn=recipe_arn,
-            recommender_config={"minRecommendationRequestsPerSecond": 1, **(recommender_config or {})},
+            recommender_config=config,
+            columns={kind: list(schema.columns) for kind, schema in schemas.items()},
             creation_date_time=now,
             last_updated_date_time=now,
         )
@@ -104,11 +137,26 @@ def list_recommenders(
 
 
 def update_recommender(account: Account, *, recommender_arn: str, recommender_config: dict[str, Any]) -> dict[str, Any]:
-    """Change the configuration of an ACTIVE recommender."""
+    """Change the configuration of an ACTIVE recommender; other training columns mean a new training."""
+    now = account.now()
     with account.store.transaction() as tx:
         found = records.get(tx, account, Recommender, recommender_arn)
         _require(found, Status.ACTIVE)
-        records.save(tx, replace(found, recommender_config=recommender_config, last_updated_date_time=account.now()))
+        records.refuse_moving(found)
+        config = _checked_config(tx, account, found.dataset_group_arn, found.recipe_arn, recommender_config)
+        retrains = config.get("trainingDataConfig") != found.recommender_config.get("trainingDataConfig")
+        found = replace(found, trainings=found.trainings + retrains)
+        update = RecommenderUpdate(
+            recommender_config=config,
+            creation_date_time=now,
+            last_updated_date_time=now,
+            rests=None if retrains else now + account.settling,
+            training=found.trainings if retrains else None,
+        )
+        records.save(tx, replace(found, latest_recommender_update=update))
+        if retrains:
+            jobs.add(tx, recommender_arn, UPDATE, "training", found.dataset_group_arn)
+    account.wake()
     return {"recommenderArn": recommender_arn}
 
 
@@ -123,32 +171,154 @@ def stop_recommender(account: Account, *, recommender_arn: str) -> dict[str, Any
 
 
 def delete_recommender(account: Account, *, recommender_arn: str) -> dict[str, Any]:
-    """Delete a recommender."""
+    """Delete a recommender and its models."""
     with account.store.transaction() as tx:
         found = records.get(tx, account, Recommender, recommender_arn)
         records.refuse_moving(found)
+        if found.latest_retraining is not None and found.latest_retraining.status in UNFINISHED:
+            raise ResourceInUseException(f"{recommender_arn} is being trained again: wait until that has ended.")
         jobs.forget(tx, [recommender_arn])
-        records.gone(tx, account, found)
+        records.gone(tx, account, replace(found, model_metrics=None))
+    account.store.files.remove(f"recommenders/{found.name}")
     return {}
 
 
-def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Connection], None]:
-    """Raises InvalidInputException: use cases come with a later version."""
-    raise InvalidInputException(
-        "Recommenders are not available in this version: create a solution and a campaign with a custom recipe."
+def retrain(tx: Connection, account: Account, found: Recommender) -> None:
+    """Begin to train a recommender again on the data there is now."""
+    now = account.now()
+    again = Retraining(training=found.trainings + 1, creation_date_time=now, last_updated_date_time=now)
+    records.save(tx, replace(found, trainings=again.training, latest_retraining=again))
+    jobs.add(tx, found.recommender_arn, RETRAINING, "training", found.dataset_group_arn)
+
+
+def as_campaign(found: Recommender) -> Campaign:
+    """What answers a recommender's requests."""
+    update = found.latest_recommender_update
+    return Campaign(
+        name=found.name,
+        campaign_arn=found.recommender_arn,
+        solution_arn=found.recommender_arn,
+        solution_version_arn=f"{found.recommender_arn}/{found.trained}",
+        dataset_group_arn=found.dataset_group_arn,
+        creation_date_time=found.creation_date_time,
+        last_updated_date_time=found.last_updated_date_time,
+        min_provisioned_tps=found.recommender_config["minRecommendationRequestsPerSecond"],
+        campaign_config=found.recommender_config,
+        status=found.status,
+        rests=found.rests or (update and update.rests),
     )
 
 
-def _check_use_case(group: DatasetGroup, recipe_arn: str) -> None:
+def trained(account: Account, found: Recommender) -> tuple[Recipe, Path]:
+    """The recipe of a recommender, and where the model lies that answers."""
+    return recipes.of_use_case(recipes.use_case(found.recipe_arn)), _folder(account, found, found.trained) / "model"
+
+
+def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
+    """Train a new recommender; what is returned lets its model answer.
+
+    Raises ValueError or InvalidInputException with what is wrong with the data, and what would do.
+    """
+    found = records.find(account, Recommender, arn)
+    return _train(account, found, found.trainings, {}, tell)
+
+
+def run_update(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
+    """``run`` with the columns of the latest update, whose configuration comes into force with the model."""
+    found = records.find(account, Recommender, arn)
+    update = found.latest_recommender_update
+    with account.store.read() as tx:
+        schemas = datasets.schemas(tx, account, found.dataset_group_arn)
+    columns = {kind: list(schema.columns) for kind, schema in schemas.items()}
+    changes = {"recommender_config": update.recommender_config, "columns": columns}
+    return _train(account, found, update.training, changes, tell)
+
+
+def run_retraining(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
+    """``run`` on the data there is now."""
+    found = records.find(account, Recommender, arn)
+    return _train(account, found, found.latest_retraining.training, {}, tell)
+
+
+def _train(
+    account: Account,
+    found: Recommender,
+    number: int,
+    changes: Mapping[str, Any],
+    tell: Callable[[Progress], None],
+) -> Callable[[Connection], None]:
+    """Train number ``number`` of a recommender with ``changes`` to its fields, which are published with the model."""
+    from lib import training
+
+    recipe = recipes.of_use_case(recipes.use_case(found.recipe_arn))
+    data = training_data(account, _version(replace(found, **changes)))
+    folder = _folder(account, found, number)
+    _sweep(folder, kept=(number, found.trained))
+    start_afresh_if_changed(folder, data)
+    metrics = training.train(recipe, data, recipe.values({}), seed=account.seed, folder=folder, progress=tell)
+
+    def publish(tx: Connection) -> None:
+        current = records.get(tx, account, Recommender, found.recommender_arn)
+        records.save(tx, replace(current, **changes, model_metrics=metrics, trained=number))
+
+    return publish
+
+
+def _version(found: Recommender) -> SolutionVersion:
+    """The solution version that a training of a recommender amounts to."""
+    case = recipes.use_case(found.recipe_arn)
+    columns = found.recommender_config.get("trainingDataConfig")
+    return SolutionVersion(
+        name=found.name,
+        solution_version_arn=found.recommender_arn,
+        solution_arn=found.recommender_arn,
+        dataset_group_arn=found.dataset_group_arn,
+        creation_date_time=found.creation_date_time,
+        last_updated_date_time=found.last_updated_date_time,
+        recipe_arn=found.recipe_arn,
+        event_type=case.event_type,
+        solution_config={"trainingDataConfig": columns} if columns else None,
+        columns=found.columns,
+    )
+
+
+def _folder(account: Account, found: Recommender, number: int) -> Path:
+    return account.store.files.path(f"recommenders/{found.name}/{number}")
+
+
+def _sweep(folder: Path, kept: tuple[int, ...]) -> None:
+    """Remove models that no longer answer; the one that does stays until the training after the next."""
+    for other in folder.parent.iterdir() if folder.parent.exists() else ():
+        if other.name not in map(str, kept):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _check_use_case(group: DatasetGroup, case: UseCase) -> None:
     if group.domain is None:
         raise InvalidInputException("Please use a domains-specific Dataset Group to create the Recommender")
-    name = recipe_arn.removeprefix(f"{SERVICE_ARN}recipe/")
-    if name not in USE_CASES:
-        raise ResourceNotFoundException(
-            f"The given recipe does not exist: {recipe_arn}. The use cases are {', '.join(USE_CASES)}."
+    if case.domain != group.domain:
+        raise InvalidInputException(f"{case.name} is no use case of {group.domain}, the domain of the dataset group.")
+
+
+def _checked_config(
+    tx: Connection, account: Account, dataset_group_arn: str, recipe_arn: str, config: dict[str, Any]
+) -> dict[str, Any]:
+    """The whole configuration.  Raises InvalidInputException where the group's datasets or the use case forbid it."""
+    case = recipes.use_case(recipe_arn)
+    schemas = datasets.schemas(tx, account, dataset_group_arn)
+    missing = [kind for kind in ("INTERACTIONS", *(["ITEMS"] if case.items else [])) if kind not in schemas]
+    if missing:
+        raise InvalidInputException(f"{case.name} needs a dataset of {' and '.join(missing)}: create it first.")
+    if exploration := config.get("itemExplorationConfig"):
+        if not case.explores:
+            raise InvalidInputException(f"itemExplorationConfig: {case.name} does not explore: leave it out.")
+        check_exploration(exploration)
+    if config.get("enableMetadataWithRecommendations") and ("ITEMS" not in schemas or not schemas["ITEMS"].metadata):
+        raise InvalidInputException(
+            "enableMetadataWithRecommendations needs an ITEMS dataset with at least one metadata column."
         )
-    if not name.startswith(PREFIXES[group.domain]):
-        raise InvalidInputException(f"{name} is no use case of {group.domain}, the domain of the dataset group.")
+    solution_config.check_columns(config, schemas)
+    return {"minRecommendationRequestsPerSecond": 1, **config}
 
 
 def _require(found: Recommender, status: Status) -> None:

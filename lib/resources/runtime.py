@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,13 +26,16 @@ from lib.campaigns import Campaign as Loaded
 from lib.campaigns import Promotion, Recommended, Restriction, Visitor
 from lib.exploration import Exploration
 from lib.recipes.recipe import Recipe
-from lib.resources import datasets, recipes, records
+from lib.recipes.use_cases import USE_CASES
+from lib.resources import datasets, recipes, recommenders, records
 from lib.resources.account import Account
+from lib.resources.attribution import origin
 from lib.resources.campaigns import Campaign
 from lib.resources.datasets import Dataset
 from lib.resources.errors import InvalidInputException, ResourceNotFoundException, ThrottlingException
 from lib.resources.filters import Filter
 from lib.resources.lifecycle import MOVING, Status
+from lib.resources.recommenders import Recommender
 from lib.resources.solution_versions import SolutionVersion, version_folder
 from lib.store import consumption, events, recommendations, tables
 from lib.store.changes import Changes
@@ -49,6 +53,8 @@ SERVICE_WEIGHT = 0.1  # of recipes whose exploration nobody can set
 EXPLORES_BY_ITSELF = "aws-user-personalization-v2"
 USES_PROMOTIONS = ("USER_PERSONALIZATION", "RELATED_ITEMS", "POPULAR_ITEMS")
 GIVES_METADATA = ("aws-user-personalization-v2", "aws-personalized-ranking-v2", "aws-semantic-similarity")
+NEEDS = {"USER_PERSONALIZATION": ("userId",), "RELATED_ITEMS": ("itemId",)}
+RECOMMENDER = ":recommender/"  # in its ARN
 OPERATION_OF = {"PERSONALIZED_RANKING": "GetPersonalizedRanking", "PERSONALIZED_ACTIONS": "GetActionRecommendations"}
 
 
@@ -137,17 +143,18 @@ def get_recommendations(
     """Items for a user or session, or items related to an item, best first."""
     if (campaign_arn is None) == (recommender_arn is None):
         raise InvalidInputException("Give exactly one of campaignArn and recommenderArn.")
-    if recommender_arn is not None:
-        raise InvalidInputException(f"Recommender with arn {recommender_arn} does not exist or is not active yet.")
     length = _length(num_results, metadata_columns)
+    if (recommender_arn is not None) != (RECOMMENDER in (campaign_arn or recommender_arn)):
+        raise InvalidInputException("campaignArn takes a campaign's ARN, recommenderArn a recommender's.")
+    campaign_arn = campaign_arn or recommender_arn
     deployment = _deployment(account, campaign_arn)
     recipe = deployment.recipe
     if recipe.recipe_type in OPERATION_OF:
         raise InvalidInputException(f"{campaign_arn} runs {recipe.name}: call {OPERATION_OF[recipe.recipe_type]}.")
-    if recipe.recipe_type == "USER_PERSONALIZATION" and not user_id:
-        raise InvalidInputException(f"userId is missing: {recipe.name} recommends to a user or session.")
-    if recipe.recipe_type == "RELATED_ITEMS" and not item_id:
-        raise InvalidInputException(f"itemId is missing: {recipe.name} recommends items related to one.")
+    needs = USE_CASES[recipe.name].needs if recommender_arn else NEEDS.get(recipe.recipe_type, ())
+    for member, given in (("userId", user_id), ("itemId", item_id)):
+        if member in needs and not given:
+            raise InvalidInputException(f"{member} is missing: {recipe.name} needs {' and '.join(needs)}.")
     columns = _columns(deployment, metadata_columns)
     promotion = _promotion(account, deployment, promotions, user_id)
     rng = None
@@ -299,12 +306,7 @@ def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | 
 
 def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
     """The campaign as its documents tell; the model and data that a process already has are not loaded again."""
-    try:
-        campaign = records.get(tx, account, Campaign, arn)
-    except ResourceNotFoundException:
-        campaign = None
-    if campaign is None or campaign.status is not Status.ACTIVE:
-        raise InvalidInputException(f"Campaign with arn {arn} does not exist or is not active yet.")
+    campaign, recipe, folder = _served(tx, account, arn)
     update = campaign.latest_campaign_update
     if campaign.rests is not None or (update is not None and update.status in MOVING):
         stamp = None  # it changes as time goes by, without anybody touching the store
@@ -317,9 +319,9 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
     live = events.state(tx, live_in)
     if known is not None and known.made_of == made_of:
         visitors = _take_in(tx, known, live)
-        recipe, loaded, read, asked = known.recipe, known.loaded, known.read, known.asked
+        loaded, read, asked = known.loaded, known.read, known.asked
     else:
-        recipe, loaded, read = _load(tx, account, campaign, found)
+        loaded, read = _load(tx, account, campaign, recipe, folder, found)
         visitors, asked = OrderedDict(), OrderedDict()
     return _Deployment(
         campaign=campaign,
@@ -361,22 +363,34 @@ def _latest(loaded: Loaded, live: Mapping[str, events.Live]) -> int:
     return max([loaded.latest, *newest])
 
 
+def _served(tx: Connection, account: Account, arn: str) -> tuple[Campaign, Recipe, Path]:
+    """An ACTIVE campaign or recommender, its recipe, and where its model lies.  Raises InvalidInputException."""
+    kind = Recommender if RECOMMENDER in arn else Campaign
+    try:
+        found = records.get(tx, account, kind, arn)
+    except ResourceNotFoundException:
+        found = None
+    if found is None or found.status is not Status.ACTIVE:
+        raise InvalidInputException(f"{kind.__name__} with arn {arn} does not exist or is not active yet.")
+    if isinstance(found, Recommender):
+        return recommenders.as_campaign(found), *recommenders.trained(account, found)
+    version = records.get(tx, account, SolutionVersion, found.solution_version_arn)
+    return found, recipes.of_arn(version.recipe_arn), version_folder(account, found.solution_version_arn) / "model"
+
+
 def _load(
-    tx: Connection, account: Account, campaign: Campaign, found: Mapping[str, Dataset]
-) -> tuple[Recipe, Loaded, dict[str, int]]:
-    version = records.get(tx, account, SolutionVersion, campaign.solution_version_arn)
-    recipe = recipes.of_arn(version.recipe_arn)
+    tx: Connection, account: Account, campaign: Campaign, recipe: Recipe, folder: Path, found: Mapping[str, Dataset]
+) -> tuple[Loaded, dict[str, int]]:
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
     data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
-    folder = version_folder(account, campaign.solution_version_arn) / "model"
     loaded = Loaded.load(recipe, folder, data)
     # Each event is read by visitors when they come; here those are read that exploration learns from.
     arn = found["INTERACTIONS"].dataset_arn
     answered, read["INTERACTIONS"] = events.after(tx, arn, 0) if recipe.explores else ((), events.last_event(tx, arn))
     if recipe.explores:
         loaded.learn(answered)
-    return recipe, loaded, read
+    return loaded, read
 
 
 def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]) -> OrderedDict[str | None, Visitor]:
@@ -442,11 +456,16 @@ def _restriction(
     values: Mapping[str, str] | None,
     user_id: str | None,
 ) -> Restriction | None:
-    """The filter a request names.  Raises ResourceNotFoundException, or InvalidInputException where it does not fit."""
+    """The filter a request names, after the use case's own one.
+
+    Raises ResourceNotFoundException, or InvalidInputException where it does not fit.
+    """
+    case = USE_CASES.get(deployment.recipe.name)
+    automatic = case and case.automatic_filter
     if filter_arn is None:
         if values:
             raise InvalidInputException("filterValues were given without filterArn.")
-        return None
+        return Restriction(_parsed(automatic)) if automatic else None
     found = deployment.filters.get(filter_arn)
     if found is None:
         found = records.find(account, Filter, filter_arn)
@@ -462,6 +481,8 @@ def _restriction(
     parsed = _parsed(found.filter_expression)
     if not user_id and (parsed.reads("INTERACTIONS") or parsed.reads("CURRENTUSER")):
         raise InvalidInputException(f"userId is missing: {filter_arn} looks at a user: {parsed.text}")
+    if automatic:
+        parsed = _parsed(f"{found.filter_expression} | {automatic}")
     return Restriction(parsed, values or {})
 
 
@@ -580,12 +601,10 @@ def _recommendation_id(account: Account, now: datetime, campaign_arn: str, *part
     """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
     told = f"{account.seed}|{campaign_arn}|{parts}|{now.isoformat()}|{next(_COUNT)}"
     drawn = hashlib.sha256(told.encode()).hexdigest()  # shaped like the end of a random UUID
-    return f"RID-{drawn[:2]}-4{drawn[2:5]}-a{drawn[5:8]}-{drawn[8:20]}-CID-{_short(campaign_arn)}"
+    return f"RID-{drawn[:2]}-4{drawn[2:5]}-a{drawn[5:8]}-{drawn[8:20]}-CID-{_origin(campaign_arn)}"
 
 
-@lru_cache(maxsize=1024)
-def _short(campaign_arn: str) -> str:
-    return hashlib.sha256(campaign_arn.encode()).hexdigest()[:6]
+_origin = lru_cache(maxsize=1024)(origin)
 
 
 OPERATIONS = {

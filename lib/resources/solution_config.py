@@ -49,7 +49,7 @@ def check(
         trainings(recipe, config)
     _check_events(recipe, config, event_type, schemas)
     _check_objective(recipe, config, schemas)
-    _check_columns(config, schemas)
+    check_columns(config, schemas)
     check_schedule(config.get("autoTrainingConfig", {}))
 
 
@@ -176,7 +176,8 @@ def _check_objective(recipe: Recipe, config: Mapping[str, Any], schemas: Mapping
         )
 
 
-def _check_columns(config: Mapping[str, Any], schemas: Mapping[str, Schema]) -> None:
+def check_columns(config: Mapping[str, Any], schemas: Mapping[str, Schema]) -> None:
+    """Raise InvalidInputException for a ``trainingDataConfig`` that names what is not there or cannot be left out."""
     training = config.get("trainingDataConfig", {})
     if "excludedDatasetColumns" in training and "includedDatasetColumns" in training:
         raise InvalidInputException(

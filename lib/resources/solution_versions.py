@@ -66,42 +66,62 @@ def create_solution_version(
 
     if training_mode == "AUTOTRAIN":
         raise InvalidInputException("trainingMode AUTOTRAIN is set by automatic training; ask for FULL or UPDATE.")
-    now = account.now()
     with account.store.transaction() as tx:
         solution = records.get(tx, account, Solution, solution_arn)
         if solution.status is not Status.ACTIVE:
             records.require_active(solution)
-        existing = records.every(tx, account, SolutionVersion, solution_arn)
-        if training_mode == "UPDATE":
-            _check_update(solution_arn, recipes.of_arn(existing[-1].recipe_arn) if existing else None, existing)
-        identifier = records.digest("version", solution_arn, records.next_number(tx, f"version {solution_arn}"))[:8]
-        arn = f"{solution_arn}/{identifier}"
-        if name is not None and any(version.name == name for version in existing):
-            raise ResourceAlreadyExistsException(f"Another version of {solution_arn} is called {name!r}.")
-        new = SolutionVersion(
-            name=name or f"{solution.name}/{identifier}",
-            solution_version_arn=arn,
-            solution_arn=solution_arn,
-            dataset_group_arn=solution.dataset_group_arn,
-            creation_date_time=now,
-            last_updated_date_time=now,
-            perform_hpo=solution.perform_hpo,
-            perform_auto_ml=solution.perform_auto_ml,
-            perform_incremental_update=solution.perform_incremental_update,
-            recipe_arn=solution.recipe_arn,
-            event_type=solution.event_type,
-            solution_config=solution.solution_config,
-            training_mode=training_mode,
-            columns=solution.columns,
-        )
-        pending = sum(version.status in UNFINISHED for version in records.every(tx, account, SolutionVersion))
-        records.limit(
-            account, "pending_solution_versions", pending, "More than {} resources with PENDING or IN_PROGRESS status."
-        )
-        records.add(tx, account, new, tags)
-        jobs.add(tx, arn, SolutionVersion.KIND, "training", solution.dataset_group_arn)
+        arn = add(tx, account, solution, training_mode=training_mode, name=name, tags=tags)
     account.wake()
     return {"solutionVersionArn": arn}
+
+
+def add(
+    tx: Connection,
+    account: Account,
+    solution: Any,
+    *,
+    training_mode: str,
+    training_type: str = "MANUAL",
+    name: str | None = None,
+    tags: list[dict[str, str]] | None = None,
+) -> str:
+    """One more version of an ACTIVE solution, whose training waits; its ARN.
+
+    Raises LimitExceededException where too many wait, ResourceAlreadyExistsException for a name that is taken,
+    InvalidInputException for an UPDATE of nothing.
+    """
+    solution_arn, now = solution.solution_arn, account.now()
+    existing = records.every(tx, account, SolutionVersion, solution_arn)
+    if training_mode == "UPDATE":
+        _check_update(solution_arn, recipes.of_arn(existing[-1].recipe_arn) if existing else None, existing)
+    if name is not None and any(version.name == name for version in existing):
+        raise ResourceAlreadyExistsException(f"Another version of {solution_arn} is called {name!r}.")
+    pending = sum(version.status in UNFINISHED for version in records.every(tx, account, SolutionVersion))
+    records.limit(
+        account, "pending_solution_versions", pending, "More than {} resources with PENDING or IN_PROGRESS status."
+    )
+    identifier = records.digest("version", solution_arn, records.next_number(tx, f"version {solution_arn}"))[:8]
+    arn = f"{solution_arn}/{identifier}"
+    new = SolutionVersion(
+        name=name or f"{solution.name}/{identifier}",
+        solution_version_arn=arn,
+        solution_arn=solution_arn,
+        dataset_group_arn=solution.dataset_group_arn,
+        creation_date_time=now,
+        last_updated_date_time=now,
+        perform_hpo=solution.perform_hpo,
+        perform_auto_ml=solution.perform_auto_ml,
+        perform_incremental_update=solution.perform_incremental_update,
+        recipe_arn=solution.recipe_arn,
+        event_type=solution.event_type,
+        solution_config=solution.solution_config,
+        training_mode=training_mode,
+        training_type=training_type,
+        columns=solution.columns,
+    )
+    records.add(tx, account, new, tags)
+    jobs.add(tx, arn, SolutionVersion.KIND, "training", solution.dataset_group_arn)
+    return arn
 
 
 def describe_solution_version(account: Account, *, solution_version_arn: str) -> dict[str, Any]:
@@ -182,7 +202,7 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     _check_available(config)
     data = training_data(account, version)
     folder = version_folder(account, arn)
-    _start_afresh_if_changed(folder, data)
+    start_afresh_if_changed(folder, data)
     recipe, parameters, tuned = _chosen(account, version, data, tell)
     if version.training_mode == "UPDATE":
         with account.store.read() as tx:
@@ -322,7 +342,7 @@ def _event_weights(config: Mapping[str, Any]) -> dict[str, float] | None:
     return {event["eventType"]: event.get("weight", 1.0) for event in events} or None
 
 
-def _start_afresh_if_changed(folder: Path, data: Datasets) -> None:
+def start_afresh_if_changed(folder: Path, data: Datasets) -> None:
     """A training that goes on must go on with the data it began with."""
     tables = {"interactions": data.interactions, "items": data.items, "users": data.users}
     found = {name: _fingerprint(table) for name, table in tables.items() if table is not None}
@@ -355,7 +375,7 @@ def _check_available(config: Mapping[str, Any]) -> None:
 
 
 def _check_update(solution_arn: str, recipe: Recipe | None, existing: list[SolutionVersion]) -> None:
-    if not any(v.status is Status.ACTIVE and v.training_mode == "FULL" for v in existing):
+    if not any(v.status is Status.ACTIVE and v.training_mode != "UPDATE" for v in existing):
         raise InvalidInputException(
             f"{solution_arn} has no ACTIVE version trained with FULL, which UPDATE goes on from."
         )

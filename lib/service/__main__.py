@@ -36,12 +36,14 @@ def main(arguments: list[str] | None = None) -> None:
         listener = _listen(options.host, options.port)
         account = jobs.open_account(
             options.store,
+            files=options.files,
             region=options.region,
             account_id=options.account,
             buckets=dict(options.bucket),
             changed_quotas=dict(options.quota),
         )
         account.wake()
+        jobs.keep_time(account)
         url = _url(listener)
         if options.ready_file:
             _write_aside(options.ready_file, url)
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     access = "callers must sign with a known key" if keys else "no credentials: programs of this machine may call"
-    _log(http.line(event="listening", url=url, store=options.store, access=access))
+    _log(http.line(event="listening", url=url, store=account.store.options()[1], access=access))
     http.server(application).run(sockets=[listener])
 
 
@@ -86,7 +88,13 @@ def _options() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     add("--port", type=_port, default=8400, help="port to listen on, 0 for any that is free (%(default)s)")
-    add("--store", required=True, metavar="FOLDER", help="where everything is kept")
+    add(
+        "--store",
+        required=True,
+        metavar="FOLDER",
+        help="where everything is kept; or postgresql://user@host/database, with --files",
+    )
+    add("--files", metavar="FOLDER", help="where the files of a store in a database are kept")
     add("--credentials", type=Path, metavar="FILE", help="access keys, as in ~/.aws/credentials or JSON")
     add(
         "--bucket",

@@ -22,6 +22,7 @@ from urllib3.response import HTTPResponse
 from lib import jobs, resources
 from lib.service import model, wire
 from lib.service.dispatch import Dispatcher
+from lib.store.database import database_url
 
 # Never connected to: an address that could not answer, should the event ever fail to.
 ENDPOINT = "http://in-process.invalid"
@@ -34,21 +35,28 @@ def client(
     service: str,
     *,
     store: str | Path,
+    files: str | Path | None = None,
     region: str = "us-east-1",
     account_id: str = "123456789012",
     buckets: Mapping[str, str | Path] | None = None,
 ) -> Any:
     """A boto3 client of ``service`` on a store.
 
+    store, files: a folder; or postgresql://user@host/database, and a folder for its files.
     buckets: name of an S3 bucket -> the folder that stands for it.  Clients of one store share what is open.
     """
     folders = tuple(sorted((name, Path(folder).absolute()) for name, folder in (buckets or {}).items()))
-    return connect(service, _dispatcher(Path(store).absolute(), region, account_id, folders), region)
+    location = store if database_url(store) else Path(store).absolute()
+    return connect(
+        service, _dispatcher(location, files and Path(files).absolute(), region, account_id, folders), region
+    )
 
 
 @cache
-def _dispatcher(store: Path, region: str, account_id: str, buckets: tuple[tuple[str, Path], ...]) -> Dispatcher:
-    account = jobs.open_account(store, region=region, account_id=account_id, buckets=dict(buckets))
+def _dispatcher(
+    store: str | Path, files: Path | None, region: str, account_id: str, buckets: tuple[tuple[str, Path], ...]
+) -> Dispatcher:
+    account = jobs.open_account(store, files=files, region=region, account_id=account_id, buckets=dict(buckets))
     account.wake()
     return Dispatcher(account, resources.OPERATIONS)
 

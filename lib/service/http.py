@@ -6,6 +6,7 @@ model or waiting for the disk holds nobody else up.
 """
 
 import asyncio
+import logging
 import sys
 import time
 import traceback
@@ -262,9 +263,23 @@ class Application:
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
+class _Lines(logging.Handler):
+    """What uvicorn has to say, as lines of the application's log."""
+
+    def __init__(self, log: Log):
+        super().__init__(logging.WARNING)
+        self.write = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        told = {"traceback": "".join(traceback.format_exception(*record.exc_info))} if record.exc_info else {}
+        self.write(line(event="server", level=record.levelname, message=record.getMessage(), **told))
+
+
 def server(application: Application) -> uvicorn.Server:
     """What runs the application: ``run(sockets=[listener])`` returns when its process is told to end."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    logger = logging.getLogger("uvicorn.error")
+    logger.handlers, logger.propagate = [_Lines(application.log)], False
     return uvicorn.Server(
         uvicorn.Config(
             application,

@@ -210,6 +210,8 @@ def _string(service: str, shape: Shape) -> Decoder:
     def decode(found: Any) -> str:
         if type(found) is not str:
             raise _Violation(found, "be a string")
+        if "\0" in found:
+            raise _Violation(found, "hold no NUL character")  # no database could be asked for it
         if not shortest <= len(found) <= longest:
             raise _Violation(found, _length(len(found), shortest, longest))
         if matches is not None and not matches(found):

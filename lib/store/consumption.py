@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Column, Connection, Integer, String, Table, bindparam, select, update
 
-from lib.store.tables import metadata
+from lib.store.tables import LONG, metadata
 
 WINDOW_SECONDS = 300
 
 consumption = Table(
     "consumption",
     metadata,
-    Column("window", Integer, primary_key=True, autoincrement=False),  # epoch seconds of its beginning
+    Column("window", LONG, primary_key=True, autoincrement=False),  # epoch seconds of its beginning
     Column("resource_arn", String(256), primary_key=True),
     Column("requests", Integer, nullable=False),
     Column("provisioned_tps", Integer, nullable=False),  # the highest minimum in the window

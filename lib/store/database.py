@@ -1,28 +1,30 @@
 """The store: a SQL database for everything that is small and changes, a folder for everything that is large.
 
-SQLite in write-ahead mode with full synchronisation: once a transaction has ended, its rows survive ``kill -9`` and
-power loss; readers never wait for writers; writers, also those of other processes, take turns.
+Once a transaction has ended, its rows survive ``kill -9`` and power loss; readers never wait for writers; writers, also
+those of other processes, take turns.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy import URL, Connection, Engine, make_url, select, update
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
-from lib.store import consumption, events, recommendations, tables
+from lib.store import dialects, migrations
 from lib.store.commits import Commits
 from lib.store.files import Files
+from lib.store.tables import store as identity
 
-BUSY_SECONDS = 30.0
+SCHEMES = ("postgresql", "postgres")
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
     """An open store.  Threads may share it; each process opens its own.
 
+    location: the folder of everything that is not in the database: ``files/``, and jobs' locks and logs.
     commits: for small writes of many callers, which it puts into one transaction.
     """
 
@@ -35,25 +37,43 @@ class Store:
         object.__setattr__(self, "commits", Commits(self.transaction))
 
     @classmethod
-    def open(cls, location: str | Path) -> "Store":
-        """Open or create the store in a folder: ``store.db`` and ``files/``.
+    def open(cls, location: str | Path, files: str | Path | None = None) -> "Store":
+        """Open or create a store; one of an older version is brought up to date.
 
-        Raises ValueError for a store of another version, and for a location that is not a folder.
+        location: a folder, for ``store.db`` and ``files/``; or the URL of a PostgreSQL database,
+        ``postgresql://user@host/database``, and then ``files`` is the folder.  All processes of a store use one folder.
+        Raises ValueError for what is no store, or one of a version that is unknown here, and ConnectionError for a
+        server that does not answer.
         """
-        folder = Path(location).absolute()
+        url = database_url(location)
+        if (url is None) != (files is None):
+            raise ValueError(
+                f"{location} is a folder, where the files lie too: leave the folder for files out"
+                if url is None
+                else f"{shown(url)} is a database: name the folder for its files too (--files)"
+            )
+        folder = Path(location if url is None else files).absolute()
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; a store is a folder: name a folder that exists or can be made")
         folder.mkdir(parents=True, exist_ok=True)
-        engine = _engine(folder / "store.db")
-        with engine.connect().execution_options(writes=True) as connection, connection.begin():
-            _create_or_check(connection, folder)
-        return cls(folder, engine, Files(folder / "files"))
+        opened = cls(
+            folder,
+            dialects.sqlite(folder / "store.db") if url is None else dialects.postgresql(url),
+            Files(folder / "files"),
+        )
+        try:
+            opened._prepare(str(folder) if url is None else shown(url))
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Read and write, alone: all of it is on disk when the block ends, nothing of it if the block raises."""
         with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
+            dialects.end_writing(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -61,43 +81,75 @@ class Store:
         with self.engine.connect() as connection, connection.begin():
             yield connection
 
+    def options(self) -> list[str]:
+        """How a program is told of this store on its command line.  A password is not among it: see ``secrets``."""
+        if self.engine.dialect.name == "sqlite":
+            return ["--store", str(self.location)]
+        return ["--store", shown(self.engine.url), "--files", str(self.location)]
+
+    def secrets(self) -> dict[str, str]:
+        """What such a program needs in its environment, where other users of the machine cannot read it."""
+        return {"PGPASSWORD": str(self.engine.url.password)} if self.engine.url.password else {}
+
     def close(self) -> None:
         """Write what is still to be written, and give the database's connections back."""
         self.commits.flush()
         self.engine.dispose()
 
+    def _prepare(self, name: str) -> None:
+        try:
+            with self.transaction() as tx:
+                dialects.refuse_unfit(tx)
+                aside = migrations.bring_up_to_date(tx, self.location, name)
+            if self.engine.dialect.name == "postgresql":
+                self._hold_to_folder(name)
+        except OperationalError as error:
+            raise ConnectionError(f"{name} cannot be opened: {_told(error)}") from error
+        except DatabaseError as error:
+            raise ValueError(f"{name} is no store, and none can be made there: {_told(error)}") from error
+        aside.unlink(missing_ok=True)
 
-def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=64, connect_args={"timeout": BUSY_SECONDS})
-    opening = threading.Lock()
+    def _hold_to_folder(self, name: str) -> None:
+        """Raise ValueError unless the folder is the one that all processes of this database use.
 
-    @event.listens_for(engine, "connect")
-    def configure(connection, record) -> None:
-        connection.isolation_level = None  # transactions begin where we say so, see below
-        with opening:
-            connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
+        Files and locks of two folders would know nothing of each other.
+        """
+        file = self.location / "store.id"
+        with self.transaction() as tx:
+            own, changes = tx.execute(select(identity.c.id, identity.c.changes)).one()
+            if file.exists() and file.read_text() == own:
+                return
+            if changes > 1:  # so somebody has opened it before
+                raise ValueError(
+                    f"{self.location} does not hold the files of {name}: name the folder whose store.id says {own}"
+                )
+            if file.exists() or self.files.root.exists():
+                raise ValueError(f"{self.location} holds the files of another store: name a new folder for {name}")
+            with Files(self.location).writing(file.name) as aside:
+                aside.write_text(own)
+            tx.execute(update(identity).values(changes=changes + 1))
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # One that reads first and writes later would fail if another wrote in between: writers queue at once.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    return engine
-
-
-def _create_or_check(connection: Connection, folder: Path) -> None:
-    found = None
-    if inspect(connection).has_table(tables.store_version.name):
-        found = connection.execute(select(tables.store_version.c.version)).scalar()
-    if found is not None and found != tables.VERSION:
+def database_url(location: str | Path) -> URL | None:
+    """The URL of a store's database, None for a store in a folder.  Raises ValueError for any other database."""
+    if isinstance(location, Path) or "://" not in location:
+        return None
+    try:
+        url = make_url(location)
+    except ArgumentError:
+        url = None
+    if url is None or url.drivername not in SCHEMES or not url.database:
         raise ValueError(
-            f"{folder} holds a store of version {found}, this program reads version {tables.VERSION}: "
-            "use the program that wrote it, or name another folder"
+            f"{location.partition('://')[0]}://… names no store: give a folder, or postgresql://user@host/database"
         )
-    for module in (consumption, events, recommendations):  # each hangs its tables on the same metadata
-        module.metadata.create_all(connection)
-    if found is None:
-        connection.execute(insert(tables.store_version).values(version=tables.VERSION))
+    password = url.query.get("password")  # another way of giving it
+    return url.difference_update_query(["password"]).set(password=password) if password else url
+
+
+def shown(url: URL) -> str:
+    """A database's URL without the password."""
+    return url.set(drivername="postgresql")._replace(password=None).render_as_string()
+
+
+def _told(error: DatabaseError) -> str:
+    return " ".join(str(error.orig).split())

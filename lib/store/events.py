@@ -15,7 +15,6 @@ from sqlalchemy import (
     Connection,
     Float,
     Index,
-    Integer,
     String,
     Table,
     bindparam,
@@ -28,7 +27,7 @@ from sqlalchemy import (
 
 from lib.data.schema import Schema
 from lib.store import recommendations
-from lib.store.tables import insertion, metadata
+from lib.store.tables import LONG, insert, metadata
 
 NEWEST = 1000
 """Live events of one user that a request looks at: at most ten event types, the newest hundred of each."""
@@ -37,14 +36,14 @@ live = Table(
     "live",
     metadata,
     Column("dataset_arn", String(256), primary_key=True),
-    Column("changes", Integer, nullable=False),  # how many puts there were
+    Column("changes", LONG, nullable=False),  # how many puts there were
     Column("newest", Float),  # epoch seconds of the newest event
 )
 
 live_events = Table(
     "live_events",
     metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("sequence", LONG, primary_key=True, autoincrement=True),
     Column("dataset_arn", String(256), nullable=False),
     Column("session_id", String(256), nullable=False),
     Column("user_id", String(256)),  # None until the session meets its user
@@ -75,7 +74,7 @@ live_sessions = Table(
 live_records = Table(
     "live_records",
     metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=True),  # grows with every replacement
+    Column("sequence", LONG, primary_key=True, autoincrement=True),  # grows with every replacement
     Column("dataset_arn", String(256), nullable=False),
     Column("id", String(256), nullable=False),
     Column("row", JSON, nullable=False),
@@ -191,6 +190,20 @@ class Live:
     newest: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An event as it arrived.  sequence: grows with every event.  sent_at, received_at: epoch seconds."""
+
+    sequence: int
+    event_type: str
+    sent_at: float
+    received_at: float
+    item_id: str | None
+    row: Mapping[str, object]
+    recommendation_id: str | None
+    source: str | None
+
+
 def append(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent], received_at: float) -> None:
     """Keep the events of one call."""
     append_all(tx, [Sent(dataset_arn=dataset_arn, events=events, received_at=received_at)])
@@ -232,7 +245,7 @@ def append_all(tx: Connection, calls: Sequence[Sent]) -> None:
                     seen.add(event.event_id)
         # A clock of a client that runs ahead must not make the whole catalogue look old.
         _moved(tx, dataset_arn, max(min(call.received_at, max(event.sent_at for event in call.events)) for call in its))
-    tx.exec_driver_sql(insertion(live_events, tx.dialect), rows)
+    insert(tx, live_events, rows)
 
 
 def after(tx: Connection, dataset_arn: str, sequence: int) -> tuple[list[Answered], int]:
@@ -327,6 +340,40 @@ def state(tx: Connection, dataset_arns: Iterable[str]) -> dict[str, Live]:
     """How far the puts of datasets have come; datasets without any are left out."""
     rows = tx.execute(_STATE, {"dataset_arns": list(dataset_arns)})
     return {dataset_arn: Live(changes, at) for dataset_arn, changes, at in rows}
+
+
+def arrived(tx: Connection, dataset_arn: str, after: int, until: float, limit: int) -> list[Arrived]:
+    """The oldest events beyond a sequence number that arrived before ``until`` (epoch seconds), each event id once."""
+    table = live_events.c
+    query = (
+        select(*(table[name] for name in Arrived.__dataclass_fields__))
+        .where(
+            table.dataset_arn == dataset_arn,
+            table.sequence > after,
+            table.received_at < until,
+            table.repeated.is_(False),
+        )
+        .order_by(table.sequence)
+        .limit(limit)
+    )
+    return [Arrived(*row) for row in tx.execute(query)]
+
+
+def last_arrival(tx: Connection, dataset_arn: str, until: float | None = None) -> tuple[int, float] | None:
+    """Sequence number and time (epoch seconds) of the event that arrived last, by ``until`` if given; None for none."""
+    table = live_events.c
+    query = select(table.sequence, table.received_at).where(table.dataset_arn == dataset_arn)
+    if until is not None:
+        query = query.where(table.received_at <= until)
+    found = tx.execute(query.order_by(table.sequence.desc()).limit(1)).first()
+    return None if found is None else (found.sequence, found.received_at)
+
+
+def put_records(tx: Connection, dataset_arn: str) -> list[tuple[str, tuple[dict[str, object], float]]]:
+    """Each id with its row and when that was put, epoch seconds."""
+    table = live_records.c
+    query = select(table.id, table.row, table.received_at).where(table.dataset_arn == dataset_arn)
+    return [(id, (row, at)) for id, row, at in tx.execute(query.order_by(table.sequence))]
 
 
 def forget(tx: Connection, dataset_arn: str) -> None:

@@ -54,6 +54,16 @@ class Files:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """An empty folder that is gone when the block ends; what a killed process left in it goes when it begins."""
+        aside = self._aside(name)
+        aside.mkdir()
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
     def remove(self, name: str) -> None:
         """Take a file or folder away in one step; it is fine if there is none."""
         path = self.path(name)
@@ -72,6 +82,19 @@ class Files:
         aside.parent.mkdir(parents=True, exist_ok=True)
         _discard(aside)
         return aside
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside another to write one file to; when the block ends well it is on disk in its place."""
+    aside = path.with_name(f".aside-{path.name}")
+    try:
+        yield aside
+        _sync(aside)
+        os.replace(aside, path)
+        _sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _publish(aside: Path, target: Path) -> None:

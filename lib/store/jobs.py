@@ -17,7 +17,11 @@ class State(StrEnum):
 
 
 def add(tx: Connection, arn: str, kind: str, lane: str, subject: str) -> None:
-    """One more job.  lane: which workers take it.  subject: of one subject's jobs only one runs at a time, in order."""
+    """One more job, in place of an earlier one of its kind about the same resource that is over.
+
+    lane: which workers take it.  subject: of one subject's jobs only one runs at a time, in order.
+    """
+    tx.execute(delete(jobs).where(jobs.c.arn == arn, jobs.c.kind == kind, jobs.c.state == State.OVER))
     tx.execute(
         insert(jobs).values(
             arn=arn, kind=kind, lane=lane, subject=subject, state=State.PENDING, attempt=1, stop=False, progress=None

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Connection,
     Float,
     Index,
-    Integer,
     Row,
     String,
     Table,
@@ -23,7 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from lib.store.tables import insertion, metadata
+from lib.store.tables import LONG, insert, metadata
 
 KEPT = 200_000  # newest ones, of all campaigns together
 ASKED_AT_ONCE = 10_000  # ids; a statement cannot have many more parameters
@@ -32,7 +31,7 @@ SPARE = 20_000  # more than that may be there until they are taken away together
 recommendations = Table(
     "recommendations",
     metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("sequence", LONG, primary_key=True, autoincrement=True),
     Column("recommendation_id", String(40), nullable=False),
     Column("resource_arn", String(256), nullable=False),
     Column("user_id", String(256)),
@@ -72,7 +71,7 @@ def append(tx: Connection, given: Sequence[Recommendation]) -> None:
         )
         for one in given
     ]
-    tx.exec_driver_sql(insertion(recommendations, tx.dialect), rows)
+    insert(tx, recommendations, rows)
     sequence = recommendations.c.sequence
     first, last = tx.execute(select(func.min(sequence), func.max(sequence))).one()
     if last - first > KEPT + SPARE:

@@ -1,11 +1,14 @@
 """Tables of the database.  A module that adds tables of its own hangs them on the same ``metadata``."""
 
+from collections.abc import Sequence
 from functools import cache
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
+    Connection,
     Dialect,
     Float,
     Index,
@@ -17,16 +20,26 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 1
+VERSION = "0003"
+"""Of these tables: the newest of ``lib.store.migrations``."""
 
 metadata = MetaData()
 
-store_version = Table("store_version", metadata, Column("version", Integer, primary_key=True))
+LONG = BigInteger().with_variant(Integer, "sqlite")  # SQLite's integers are long, and must be called so to count up
+
+store_version = Table("store_version", MetaData(), Column("version_num", String(32), primary_key=True))  # Alembic's
+
+store = Table(
+    "store",
+    metadata,
+    Column("id", String(32), primary_key=True),  # there is one row
+    Column("changes", LONG, nullable=False),  # how many transactions have changed something, where they count it
+)
 
 resources = Table(
     "resources",
     metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=True),  # order of creation, the order of every list
+    Column("sequence", LONG, primary_key=True, autoincrement=True),  # order of creation, the order of every list
     Column("arn", String(256), nullable=False, unique=True),
     Column("kind", String(64), nullable=False),
     Column("parent", String(256)),  # ARN of the resource that lists are filtered by
@@ -49,13 +62,13 @@ counters = Table(
     "counters",
     metadata,
     Column("name", String(512), primary_key=True),
-    Column("value", Integer, nullable=False),
+    Column("value", LONG, nullable=False),
 )
 
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", LONG, primary_key=True, autoincrement=True),
     Column("arn", String(256), nullable=False),
     Column("kind", String(64), nullable=False),
     Column("lane", String(16), nullable=False),
@@ -71,14 +84,21 @@ jobs = Table(
 )
 
 
-@cache
-def insertion(table: Table, dialect: Dialect) -> str:
-    """What inserts rows of a numbered table, given as tuples of all columns but ``sequence``, JSON as text.
+def insert(tx: Connection, table: Table, rows: Sequence[tuple]) -> None:
+    """Insert rows of a numbered table, given as tuples of all columns but ``sequence``, JSON as text.
 
     For what comes by the thousand: most of the time went into naming the columns of every row again.
     """
     columns = [column.name for column in table.columns if column.name != "sequence"]
-    compiled = table.insert().compile(dialect=dialect, column_keys=columns)
-    if compiled.positiontup != columns:
+    statement, positional = _insertion(table, tx.dialect)
+    tx.exec_driver_sql(statement, list(rows) if positional else [dict(zip(columns, row)) for row in rows])
+
+
+@cache
+def _insertion(table: Table, dialect: Dialect) -> tuple[str, bool]:
+    """The statement, and whether its parameters go by their position."""
+    columns = [column.name for column in table.columns if column.name != "sequence"]
+    compiled = table.insert().inline().compile(dialect=dialect, column_keys=columns)
+    if compiled.positional and compiled.positiontup != columns:
         raise ValueError(f"{dialect.name} takes {compiled.positiontup}, the rows hold {columns}")
-    return str(compiled)
+    return str(compiled), compiled.positional

@@ -127,3 +127,10 @@ def test_a_file_url_below_a_named_folder_is_read(personalize):
     personalize.work()
     job = personalize.describe_dataset_import_job(dataset_import_job_arn=arn)["datasetImportJob"]
     assert job.status == "ACTIVE"
+
+
+@pytest.mark.parametrize("key", ["s3://data/a\0b", "s3://[data/a", "s3://data/" + "ü" * 200, "file://data\0/a"])
+def test_names_that_no_file_can_have_are_refused(personalize, key):
+    dataset = personalize.dataset(personalize.group())
+    with pytest.raises(InvalidInputException, match="Invalid Data location"):
+        personalize.create_dataset_import_job(job_name="j", dataset_arn=dataset, data_source={"dataLocation": key})

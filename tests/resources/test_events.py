@@ -117,6 +117,19 @@ def test_item_and_value_may_stand_in_the_properties(events):
     assert events.rows() == [{**ROW, "EVENT_VALUE": 4.0}]
 
 
+def test_an_item_whose_id_no_database_could_hold_is_refused(events):
+    with pytest.raises(InvalidInputException, match=r"eventList\[0\]: ITEM_ID must hold no NUL character"):
+        events.put({"properties": r'{"itemId": "a\u0000"}'})
+    assert len(events.trained_on().interactions) == 0
+
+
+def test_a_text_that_is_no_id_may_hold_anything(events):
+    events.dataset(ITEMS)
+    arn = events.personalize.list_datasets(dataset_group_arn=events.group)["datasets"][1].dataset_arn
+    events.personalize.put_items(dataset_arn=arn, items=[{"itemId": "a", "properties": r'{"genre": "\u0000"}'}])
+    assert events.trained_on().items["GENRE"].tolist() == ["\0"]
+
+
 def test_a_member_wins_over_the_same_property(events):
     events.put({"itemId": "a", "eventValue": 1.0, "properties": '{"itemId": "b", "eventValue": 9}'})
     assert events.rows() == [{**ROW, "EVENT_VALUE": 1.0}]

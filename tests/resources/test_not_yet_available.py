@@ -3,60 +3,11 @@
 import pytest
 
 from lib.resources import OPERATIONS
-from lib.resources.errors import InvalidInputException, LimitExceededException, ResourceInUseException
+from lib.resources.errors import InvalidInputException
 from lib.service import model
-from tests.resources.workflow import ITEMS, interactions
+from tests.resources.workflow import interactions
 
 ROLE = "arn:aws:iam::123456789012:role/r"
-COUNT = {"eventType": "click", "metricName": "clicks", "expression": "SAMPLECOUNT()"}
-
-
-def batch(personalize, version, name="b", source=None, **members):
-    source = source or personalize.put(interactions(3), "users.json")["dataLocation"]
-    return personalize.create_batch_inference_job(
-        job_name=name,
-        solution_version_arn=version,
-        job_input={"s3DataSource": {"path": source}},
-        job_output={"s3DataDestination": {"path": "s3://data/out/"}},
-        role_arn=ROLE,
-        **members,
-    )["batchInferenceJobArn"]
-
-
-def test_a_batch_job_fails_and_says_so(personalize):
-    _, version = personalize.trained()
-    arn = batch(personalize, version)
-    personalize.work()
-    job = personalize.describe_batch_inference_job(batch_inference_job_arn=arn)["batchInferenceJob"]
-    assert job.status == "CREATE FAILED" and "not available in this version" in job.failure_reason
-    assert (job.num_results, job.batch_inference_job_mode) == (25, "BATCH_INFERENCE")
-
-
-def test_batch_jobs_that_make_no_sense_are_refused(personalize):
-    _, version = personalize.trained()
-    with pytest.raises(InvalidInputException, match="Invalid S3 input path"):
-        batch(personalize, version, source="s3://data/none.json")
-    with pytest.raises(InvalidInputException, match="numResults"):
-        batch(personalize, version, num_results=501)
-    with pytest.raises(InvalidInputException, match="THEME_GENERATION"):
-        batch(personalize, version, batch_inference_job_mode="THEME_GENERATION")
-    for number in range(5):
-        batch(personalize, version, f"b{number}")
-    with pytest.raises(LimitExceededException):
-        batch(personalize, version, "b5")
-
-
-def test_a_filter_is_held_by_a_batch_job_that_has_not_ended(personalize):
-    _, version = personalize.trained()
-    group = personalize.list_dataset_groups()["datasetGroups"][0].dataset_group_arn
-    arn = personalize.create_filter(
-        name="f", dataset_group_arn=group, filter_expression='EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")'
-    )["filterArn"]
-    batch(personalize, version, filter_arn=arn)
-    with pytest.raises(ResourceInUseException, match="batch-inference-job"):
-        personalize.delete_filter(filter_arn=arn)
-    personalize.work()
-    personalize.delete_filter(filter_arn=arn)
 
 
 def test_segments_need_a_recipe_that_makes_them(personalize):
@@ -69,62 +20,6 @@ def test_segments_need_a_recipe_that_makes_them(personalize):
             job_output={"s3DataDestination": {"path": "s3://data/out/"}},
             role_arn=ROLE,
         )
-
-
-def test_a_recommender_needs_a_domain_and_fails_and_says_so(personalize):
-    recipe = "arn:aws:personalize:::recipe/aws-ecomm-recommended-for-you"
-    with pytest.raises(InvalidInputException, match="domains-specific Dataset Group"):
-        personalize.create_recommender(name="r", dataset_group_arn=personalize.group(), recipe_arn=recipe)
-    shop = personalize.group("shop", domain="ECOMMERCE")
-    arn = personalize.create_recommender(name="r", dataset_group_arn=shop, recipe_arn=recipe)["recommenderArn"]
-    personalize.work()
-    found = personalize.describe_recommender(recommender_arn=arn)["recommender"]
-    assert found.status == "CREATE FAILED" and "not available in this version" in found.failure_reason
-    with pytest.raises(ResourceInUseException):
-        personalize.stop_recommender(recommender_arn=arn)
-    with pytest.raises(ResourceInUseException, match="recommender/r"):
-        personalize.delete_dataset_group(dataset_group_arn=shop)
-    personalize.delete_recommender(recommender_arn=arn)
-    personalize.delete_dataset_group(dataset_group_arn=shop)
-
-
-def attribution(personalize, group, metrics):
-    return personalize.create_metric_attribution(
-        name="m", dataset_group_arn=group, metrics=metrics, metrics_output_config={"roleArn": ROLE}
-    )["metricAttributionArn"]
-
-
-def test_metrics_are_kept_added_and_removed_and_nothing_is_counted(personalize):
-    group = personalize.group()
-    personalize.dataset(group)
-    arn = attribution(personalize, group, [COUNT])
-    personalize.work()
-    found = personalize.describe_metric_attribution(metric_attribution_arn=arn)["metricAttribution"]
-    assert found.status == "CREATE FAILED" and "nothing is counted" in found.failure_reason
-    personalize.update_metric_attribution(
-        metric_attribution_arn=arn,
-        add_metrics=[{**COUNT, "metricName": "likes"}, {**COUNT, "metricName": "shares"}],
-        remove_metrics=["clicks"],
-    )
-    page = personalize.list_metric_attribution_metrics(metric_attribution_arn=arn, max_results=1)
-    rest = personalize.list_metric_attribution_metrics(metric_attribution_arn=arn, next_token=page["nextToken"])
-    assert [metric["metricName"] for metric in (*page["metrics"], *rest["metrics"])] == ["likes", "shares"]
-
-
-@pytest.mark.parametrize(
-    ("metrics", "told"),
-    [
-        ([COUNT, COUNT], "unique"),
-        ([{**COUNT, "expression": "MAX(Items.PRICE)"}], "expected SAMPLECOUNT"),
-        ([{**COUNT, "expression": "SUM(Items.GENRE)"}], "no numeric column GENRE"),
-    ],
-)
-def test_metrics_that_cannot_be_counted_are_refused(personalize, metrics, told):
-    group = personalize.group()
-    personalize.dataset(group)
-    personalize.dataset(group, ITEMS)
-    with pytest.raises(InvalidInputException, match=told):
-        attribution(personalize, group, metrics)
 
 
 def test_every_operation_of_the_three_services_is_there():

@@ -58,12 +58,15 @@ class Personalize:
         self.data = account.buckets["data"]
 
     @classmethod
-    def open(cls, folder, **changed_quotas):
-        """An account with a clock that stands still, whose jobs wait until ``work``."""
+    def open(cls, folder, place=None, **changed_quotas):
+        """An account with a clock that stands still, whose jobs wait until ``work``.
+
+        place: of the store as ``Store.open`` takes it, by default in the folder.
+        """
         clock = Clock()
         (folder / "data").mkdir()
         account = Account(
-            store=Store.open(folder / "store"),
+            store=Store.open(*(place or [folder / "store"])),
             region="us-east-1",
             account_id="123456789012",
             now=clock,

@@ -95,3 +95,13 @@ def test_what_cannot_be_used_is_told_in_one_line(capsys, tmp_path, arguments, to
 def test_a_store_that_is_a_file_is_refused(capsys, tmp_path):
     (tmp_path / "store").write_text("")
     assert "is a file; a store is a folder" in refusal(capsys, "--port", 0, "--store", tmp_path / "store")
+
+
+def test_a_store_in_a_database_needs_a_folder_for_its_files(capsys):
+    told = refusal(capsys, "--port", 0, "--store", "postgresql://me:secret@host/news")
+    assert told.endswith("postgresql://me@host/news is a database: name the folder for its files too (--files)")
+
+
+def test_a_database_that_does_not_answer_is_told_in_one_line(capsys, tmp_path):
+    told = refusal(capsys, "--port", 0, "--store", f"postgresql://me@/news?host={tmp_path}", "--files", tmp_path)
+    assert "cannot be opened: connection is bad" in told

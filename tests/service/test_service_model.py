@@ -69,6 +69,7 @@ def violations(shape):
     match shape.type_name:
         case "string":
             yield 3, "be a string"
+            yield "\0", "hold no NUL character"
             if of("min"):
                 yield "", f"greater than or equal to {of('min')}"
             if of("max"):

@@ -238,7 +238,7 @@ def test_a_web_page_is_answered_nothing_by_a_service_without_credentials(account
 def test_what_is_at_hand_is_answered_without_a_thread_of_its_own(account, log):
     threads = {}
 
-    def get_recommendations(account, *, user_id):
+    def get_recommendations(account, *, user_id=None):
         threads[user_id] = threading.current_thread().name
         return {"itemList": []}
 
@@ -264,3 +264,10 @@ def test_metrics_tell_what_campaigns_consume(account, log):
         told = raw(url, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert b'personalize_campaign_tps{campaign="arn:c",kind="consumed"} 2.5' in told
     assert b'personalize_campaign_tps{campaign="arn:c",kind="provisioned"} 1.0' in told
+
+
+def test_what_is_not_http_leaves_one_line_of_json_in_the_log(url, log):
+    raw(url, b"no request\r\n\r\n")
+    (line,) = log
+    told = orjson.loads(line)
+    assert (told["event"], told["message"]) == ("server", "Invalid HTTP request received.")

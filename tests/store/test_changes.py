@@ -8,8 +8,8 @@ from lib.store.database import Store
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store.open(tmp_path)
+def store(place):
+    store = Store.open(*place)
     yield store
     store.close()
 
@@ -19,12 +19,12 @@ def put(store, dataset="d"):
         events.put(tx, dataset, {"a": {}}, received_at=0)
 
 
-def test_the_stamp_moves_with_every_commit_of_any_process(store, tmp_path):
+def test_the_stamp_moves_with_every_commit_of_any_process(store, place):
     changes = Changes(store)
     stamps = [changes.stamp()]
     put(store)
     stamps.append(changes.stamp())
-    other = Store.open(tmp_path)
+    other = Store.open(*place)
     put(other)
     other.close()
     stamps.append(changes.stamp())

@@ -20,8 +20,8 @@ SCHEMA = Schema(
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store.open(tmp_path / "store")
+def store(place):
+    store = Store.open(*place)
     yield store
     store.close()
 
@@ -153,8 +153,8 @@ def test_nothing_is_left_of_a_forgotten_dataset(store):
     assert items_of(store, "u", arn=OTHER) == ["b"]
 
 
-def test_answered_events_are_there_for_another_process(store):
+def test_answered_events_are_there_for_another_process(store, place):
     append(store, click("a", 1, user="u"))
-    other = Store.open(store.location)
+    other = Store.open(*place)
     assert items_of(other, "u") == ["a"]
     other.close()

@@ -18,6 +18,11 @@ from botocore.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
+NO_AWS = {  # so that no test depends on what a machine may reach
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
 START_SECONDS = 60.0  # for a machine that is doing something else
 REST_SECONDS = 240.0
 PASSING = ("PENDING", "IN_PROGRESS", "STOPPING")  # how the states end that something else follows
@@ -31,7 +36,7 @@ class Service:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PERSONALIZE_"))}
         self.process = subprocess.Popen(
             command,
-            env={**inherited, "PYTHONPATH": str(ROOT), **(environment or {})},
+            env={**inherited, **NO_AWS, "PYTHONPATH": str(ROOT), **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

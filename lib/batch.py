@@ -1,0 +1,209 @@
+"""What a campaign answers, for millions of users or items: JSON Lines in, JSON Lines out.
+
+Lines are read, answered and written some thousands at a time, so that memory does not grow with a file.  Within such a
+lot, users with histories of like length are scored together; the answers stand in the order of the lines.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+
+from lib.campaigns import Campaign, Restriction, Visitor
+from lib.filters import Filter, FilterError
+from lib.ranking import SCORED_AT_ONCE, recommend
+from lib.recipes.recipe import Request
+from lib.reproducible import THREADS
+
+LINES_AT_ONCE = 4_096
+ROWS_AT_ONCE = 256  # scored together
+MAX_LINE_BYTES = 2**20
+MAX_ITEMS = 500  # of an itemList
+DECIMALS = 7
+REQUIRED = {
+    "USER_PERSONALIZATION": ("userId",),
+    "POPULAR_ITEMS": ("userId",),
+    "PERSONALIZED_RANKING": ("userId", "itemList"),
+    "RELATED_ITEMS": ("itemId",),
+}
+
+
+class LineError(ValueError):
+    """What is wrong with a line of the input."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many lines there were, how many of them could not be answered, and why the first of those could not."""
+
+    lines: int = 0
+    errors: int = 0
+    error: str | None = None
+
+    def add(self, other: "Tally") -> None:
+        """Count another file's lines too."""
+        self.lines += other.lines
+        self.errors += other.errors
+        self.error = self.error or other.error
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A line that was read.  allowed: (n_rows,) bool, None for all.  error: why it cannot be answered."""
+
+    given: Any
+    visitor: Visitor | None = None
+    request: Request | None = None
+    allowed: np.ndarray | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Everything that the lines of a job share.
+
+    loaded: the version, with all that users did so far.  now: epoch seconds.  wanted: what all answers are filtered by,
+    with the ``filterValues`` of each line.
+    """
+
+    loaded: Campaign
+    num_results: int
+    now: int
+    wanted: Filter | None = None
+
+    def answer_file(self, source: BinaryIO, target: BinaryIO, tell: Callable[[int, Tally], None]) -> Tally:
+        """Write one line for each line read, in their order.
+
+        tell: is given the bytes read of the file and the tally so far, after each lot; what it raises ends the job.
+        """
+        tally, read, lines = Tally(), 0, _lines(source)
+        while lot := list(islice(lines, LINES_AT_ONCE)):
+            target.write(b"".join(self.answer(lot, tally)))
+            read += sum(map(len, lot))
+            tell(read, tally)
+        return tally
+
+    def answer(self, lines: Sequence[bytes], tally: Tally) -> list[bytes]:
+        """The output's line for each line of the input; what was found is counted in ``tally``."""
+        asked = [self._read(line) for line in lines]
+        outputs: list[Mapping[str, Any]] = [{"recommendedItems": []}] * len(asked)
+        readable = [n for n, one in enumerate(asked) if one.error is None]
+        readable.sort(key=lambda n: len(asked[n].visitor.history.items))
+        parts = [readable[start : start + ROWS_AT_ONCE] for start in range(0, len(readable), ROWS_AT_ONCE)]
+        with ThreadPoolExecutor(THREADS) as threads:
+            for part, found in zip(parts, threads.map(lambda part: self._answers([asked[n] for n in part]), parts)):
+                for n, output in zip(part, found):
+                    outputs[n] = output
+        for one in asked:
+            tally.lines += 1
+            if one.error is not None:
+                tally.errors += 1
+                tally.error = tally.error or one.error
+        return [
+            orjson.dumps(
+                {"input": one.given, "output": output, "error": one.error and f"User error: {one.error}"},
+                option=orjson.OPT_APPEND_NEWLINE,
+            )
+            for one, output in zip(asked, outputs)
+        ]
+
+    def _read(self, line: bytes) -> _Asked:
+        try:
+            given = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            text = line[: MAX_ITEMS * 2].decode(errors="replace").strip()
+            return _Asked(text, error=f"The line is no JSON object: {error}")
+        try:
+            self._check(given)
+        except LineError as error:
+            return _Asked(given, error=str(error))
+        return _Asked(given, self.loaded.visitor(given.get("userId")))
+
+    def _check(self, given: Any) -> None:
+        if not isinstance(given, dict):
+            raise LineError("The line is no JSON object")
+        required = REQUIRED[self.loaded.recipe.recipe_type]
+        if any(given.get(name) in (None, "", []) for name in required):
+            raise LineError(f"Required fields for the provided recipe are {', '.join(required)}")
+        for name in ("userId", "itemId"):
+            if not isinstance(given.get(name), str | None):
+                raise LineError(f"{name} is {given[name]!r}, expected a string")
+        items = given["itemList"] if "itemList" in required else []
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items) or len(items) > MAX_ITEMS:
+            raise LineError(f"itemList is no list of at most {MAX_ITEMS} strings")
+
+    def _ask(self, one: _Asked) -> None:
+        """Make the model's request of a line, or say why that cannot be."""
+        try:
+            one.request, one.allowed = self.loaded.question(
+                one.visitor,
+                now=self.now,
+                item_id=one.given.get("itemId"),
+                restriction=self._restriction(one.given),
+            )
+        except (LineError, FilterError) as error:
+            one.error = str(error)
+
+    def _restriction(self, given: Mapping[str, Any]) -> Restriction | None:
+        values = given.get("filterValues") or {}
+        if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+            raise LineError("filterValues is no object of strings")
+        if self.wanted is None:
+            if values:
+                raise LineError("filterValues were given, but the job has no filter")
+            return None
+        if not given.get("userId") and (self.wanted.reads("INTERACTIONS") or self.wanted.reads("CURRENTUSER")):
+            raise LineError(f"userId is missing: the filter looks at a user: {self.wanted.text}")
+        return Restriction(self.wanted, values)
+
+    def _answers(self, asked: Sequence[_Asked]) -> list[dict[str, Any]]:
+        """An output for each line; what cannot be answered gets its error and an empty list."""
+        for one in asked:
+            self._ask(one)
+        good = [one for one in asked if one.error is None]
+        ranking = self.loaded.recipe.recipe_type == "PERSONALIZED_RANKING"
+        answers = iter(()) if not good else self._rerank(good) if ranking else self._recommend(good)
+        outputs = [next(answers) if one.error is None else {"recommendedItems": []} for one in asked]
+        for one in good:
+            one.allowed = None  # a byte an item, which thousands of lines need not keep
+        return outputs
+
+    def _recommend(self, asked: Sequence[_Asked]) -> Iterator[dict[str, Any]]:
+        loaded = self.loaded
+        allowed = None
+        if self.wanted is not None:
+            allowed = np.stack([one.allowed[: loaded.n_items] for one in asked])
+        requests = [one.request for one in asked]
+        scored = loaded.recipe.scored
+        ranked = recommend(loaded.model, requests, self.num_results, allowed, chances=scored)
+        lengths = np.count_nonzero(ranked.items >= 0, axis=1).tolist()
+        item_ids = loaded.item_ids[ranked.items].tolist()  # a -1, which is cut off, is some item too
+        scores = np.round(ranked.scores, DECIMALS).tolist() if scored else None
+        for row, length in enumerate(lengths):
+            output: dict[str, Any] = {"recommendedItems": item_ids[row][:length]}
+            if scores is not None:
+                output["scores"] = scores[row][:length]
+            yield output
+
+    def _rerank(self, asked: Sequence[_Asked]) -> Iterator[dict[str, Any]]:
+        step = max(1, SCORED_AT_ONCE // max(1, self.loaded.n_items))
+        for start in range(0, len(asked), step):
+            part = asked[start : start + step]
+            for one, scores in zip(part, self.loaded.model.scores([one.request for one in part])):
+                found = self.loaded.reranked(one.given["itemList"], scores, one.allowed)
+                output: dict[str, Any] = {"recommendedItems": found.item_ids}
+                if found.scores is not None:
+                    output["scores"] = [round(score, DECIMALS) for score in found.scores]
+                yield output
+
+
+def _lines(source: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long, as much as tells that it is no JSON."""
+    while line := source.readline(MAX_LINE_BYTES):
+        yield line
+        while len(line) == MAX_LINE_BYTES and line[-1:] != b"\n":
+            line = source.readline(MAX_LINE_BYTES)
