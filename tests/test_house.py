@@ -20,7 +20,7 @@ LAYERS = [
     ["reproducible", "params"],
     ["data"],
     ["recipes"],
-    ["metrics", "ranking", "filters"],
+    ["metrics", "ranking", "exploration", "filters"],
     ["training", "tuning", "evaluation"],
     ["store", "campaigns", "resources", "batch"],
     ["jobs"],
