@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import boto3
@@ -24,7 +24,7 @@ from botocore.client import BaseClient
 from tqdm.auto import tqdm
 
 from lib import evaluation, jobs, training, tuning
-from lib.data import preparation, tables
+from lib.data import preparation, simulator, tables
 from lib.data import schema as schemas
 from lib.data.datasets import Datasets, histories
 from lib.data.simulator import Truth
@@ -33,6 +33,7 @@ from lib.load import Measurement
 from lib.ranking import recommend
 from lib.recipes import RECIPES
 from lib.recipes.recipe import Model, Request
+from lib.replay import replay
 from lib.reproducible import environment
 from lib.resources import solution_versions
 from lib.resources.account import Account
@@ -318,18 +319,23 @@ def last_items(run: str, user: str, columns: Sequence[str], count: int) -> pd.Da
 
 
 def newcomers(run: str, count: int, prefix: str = "new") -> list[dict[str, object]]:
-    """Items nobody has seen: descriptions of items that are popular now, as PutItems takes them, under new ids."""
+    """Items nobody has seen: ``described`` like items that are popular now, under new ids."""
     data = datasets(run)
-    schema = data.schemas["ITEMS"]
-    rows = data.items.set_index("ITEM_ID").loc[popular_items(run, count)]
+    rows = data.items.set_index("ITEM_ID").loc[popular_items(run, count)].reset_index()
+    rows["ITEM_ID"] = [f"{prefix}-{number}" for number in range(1, len(rows) + 1)]
     if "CREATION_TIMESTAMP" in rows:
         rows["CREATION_TIMESTAMP"] = newest_time(run)
     if "TITLE" in rows:
         rows["TITLE"] = "New: " + rows["TITLE"]
+    return described(run, rows)
+
+
+def described(run: str, rows: pd.DataFrame) -> list[dict[str, object]]:
+    """Rows of Items as PutItems names their members: itemId, and the columns of the schema that are filled."""
+    names = ("ITEM_ID", *datasets(run).schemas["ITEMS"].columns)
     return [
-        {"itemId": f"{prefix}-{number}"}
-        | {schemas.camel_case(name): value for name, value in row.items() if name in schema.columns and pd.notna(value)}
-        for number, row in enumerate(rows.to_dict("records"), start=1)
+        {schemas.camel_case(name): value for name, value in row.items() if name in names and pd.notna(value)}
+        for row in rows.to_dict("records")
     ]
 
 
@@ -451,14 +457,20 @@ def study(run: str, version_arn: str) -> optuna.Study:
 
 def oracle(run: str) -> pd.DataFrame | None:
     """The evaluation table of somebody who knows the truth of simulated data; None where there is none to know."""
-    truth = folder(run) / "data" / "raw" / "truth.npz"
-    if not truth.exists():
+    known = truth(run)
+    if known is None:
         return None
-    data, known = datasets(run), Truth.load(truth)
+    data = datasets(run)
     items = data.items[data.items["ITEM_ID"].isin(known.item_ids)]  # without those that were put since
     data = replace(data, items=items.reset_index(drop=True))
     split = split_users(data.interactions, seed=noted(run, "seed"))
     return evaluation.evaluate_oracle(known.relevance, split, data, "USER_PERSONALIZATION")
+
+
+def truth(run: str) -> Truth | None:
+    """Why the readers of a simulated site did what they did; None for data of which nobody knows."""
+    path = folder(run) / "data" / "raw" / "truth.npz"
+    return Truth.load(path) if path.exists() else None
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------
@@ -491,6 +503,50 @@ def recommendation_bodies(run: str, campaign: str, count: int) -> list[bytes]:
     users = datasets(run).interactions["USER_ID"].drop_duplicates().iloc[-count:]
     asked = {"campaignArn": arn("campaign", f"{run}-{campaign}"), "numResults": 25}
     return [json.dumps({**asked, "userId": user}).encode() for user in users]
+
+
+def visit(
+    run: str,
+    day: Truth,
+    runtime: BaseClient,
+    events: BaseClient,
+    campaigns: Mapping[str, str],
+    *,
+    places: int,
+    visits: int,
+) -> pd.DataFrame:
+    """Let the readers of a simulated site visit on its next ``day``, as ``lib.replay.replay`` tells.
+
+    campaigns: name -> ARN; each reader is always shown ``places`` items of the same one.  Clicks are reported by
+    PutEvents, with the recommendation that they answer.
+    """
+
+    def ask(campaign_arn: str, user: str) -> tuple[str, list[str]]:
+        answer = runtime.get_recommendations(campaignArn=campaign_arn, userId=user, numResults=places)
+        return answer["recommendationId"], [item["itemId"] for item in answer["itemList"]]
+
+    def report(user: str, recommendation_id: str, clicked: Sequence[str], at: int) -> None:
+        told = {"eventType": "click", "sentAt": at, "recommendationId": recommendation_id}
+        events.put_events(
+            trackingId=noted(run, "tracking_id"),
+            userId=user,
+            sessionId=f"{user}-{at}",
+            eventList=[{**told, "itemId": item} for item in clicked[:10]],  # as many as one call takes
+        )
+
+    read = datasets(run).interactions.groupby("USER_ID")["ITEM_ID"].agg(list).to_dict()
+    since = day.end + simulator.NIGHT
+    return replay(
+        day,
+        read,
+        {name: partial(ask, arn) for name, arn in campaigns.items()},
+        report,
+        places=places,
+        visits=visits,
+        since=since,
+        until=day.end + simulator.DAY,
+        seed=noted(run, "seed"),
+    )
 
 
 def load_summary(measured: Mapping[int, Measurement]) -> dict[str, str]:

@@ -45,7 +45,7 @@ def of_use_case(case: UseCase) -> Recipe:
     base = RECIPES.get(case.base)
     if base is None:
         raise InvalidInputException(f"{case.name} is not available in this version: it needs {case.base}.")
-    return replace(base, name=case.name, description=case.description, scored=False)
+    return replace(base, name=case.name, description=case.description, scored=False, explores=case.explores)
 
 
 def arn_of(recipe: Recipe | UseCase) -> str:
