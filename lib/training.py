@@ -69,7 +69,8 @@ def train(
             )
             with written(evaluation) as aside:
                 table.to_parquet(aside, index=False)
-            _write_metrics(folder, solution_metrics(table))
+            own = {} if recipe.measure is None else recipe.measure(model, datasets)
+            _write_metrics(folder, {**solution_metrics(table), **{name: round(own[name], 4) for name in own}})
             listen(Progress(step=1, steps=1, measures={}))
         _fit_served(recipe, datasets, parameters, seed, folder, progress, start=model)
     shutil.rmtree(split_model, ignore_errors=True)

@@ -8,6 +8,7 @@ from lib.recipes.popularity import POPULARITY_COUNT
 from lib.recipes.recipe import Recipe
 from lib.recipes.recurrent import HRNN, HRNN_COLDSTART, HRNN_METADATA, PERSONALIZED_RANKING, USER_PERSONALIZATION
 from lib.recipes.sequential import PERSONALIZED_RANKING_V2, USER_PERSONALIZATION_V2
+from lib.recipes.trending import TRENDING_NOW
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -19,6 +20,7 @@ RECIPES: dict[str, Recipe] = {
         SIMILAR_ITEMS,
         SIMS,
         POPULARITY_COUNT,
+        TRENDING_NOW,
         HRNN,
         HRNN_METADATA,
         HRNN_COLDSTART,

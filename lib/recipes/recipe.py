@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -118,7 +118,8 @@ class Recipe:
     """One line of the recipe catalogue.
 
     scored: answers carry scores.  real_time: a user's events change the next answer.  updates: UPDATE versions can be
-    trained.  batch: batch inference jobs can run it.  explores: campaigns mix in new items.
+    trained.  batch: batch inference jobs can run it.  explores: campaigns mix in new items.  measure: a trained model
+    and all data -> metrics that only this recipe has.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Recipe:
     updates: bool = False
     batch: bool = True
     explores: bool = False
+    measure: Callable[[Any, Datasets], Mapping[str, float]] | None = None
 
     def values(self, given: Mapping[str, str]) -> dict[str, Value]:
         """Every hyperparameter's value: the given strings parsed, defaults for the rest.
