@@ -3,6 +3,7 @@
 Importing this costs no torch: the families that need it load it when they train or when a model is read.
 """
 
+from lib.recipes.affinity import ITEM_AFFINITY, ITEM_ATTRIBUTE_AFFINITY
 from lib.recipes.neighbours import SIMILAR_ITEMS, SIMS
 from lib.recipes.popularity import POPULARITY_COUNT
 from lib.recipes.recipe import Recipe
@@ -21,6 +22,8 @@ RECIPES: dict[str, Recipe] = {
         SIMS,
         POPULARITY_COUNT,
         TRENDING_NOW,
+        ITEM_AFFINITY,
+        ITEM_ATTRIBUTE_AFFINITY,
         HRNN,
         HRNN_METADATA,
         HRNN_COLDSTART,
