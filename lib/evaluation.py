@@ -7,6 +7,8 @@ The table of an evaluation holds all that metrics, slices and comparisons need, 
 | USER_ID, NOW | whom a list was made for, and when: the time of the first held-out interaction, epoch seconds |
 | HISTORY_LENGTH, COLD | known interactions; fewer than ``COLD_LENGTH`` |
 | RECOMMENDED, RELEVANT | item ids: the list, best first; what the user did next, each item once |
+| CHANCES | of each recommended item, what the model gave it to be the very next: softmax over the catalogue |
+| NEXT | item id of the very next interaction |
 | HIT_RANKS | ranks, from 1, of the recommended items that are relevant |
 | RECOMMENDED_POPULARITY, RELEVANT_POPULARITY | for each item, the share of training users who know it |
 | CATALOGUE_SIZE | items in Interactions and Items together, the same in every row |
@@ -20,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
+from scipy.stats import binomtest
 
 from lib import metrics
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
@@ -46,14 +49,15 @@ Oracle = Callable[[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray], list[st
 class Questions:
     """What a split asks of a model.
 
-    user_ids: (U,) str, sorted.  requests: one a user.  history_lengths: (U,) int.  rows, item_ids, weights: (P,) the
-    row of the user, an item of theirs that was held out, each once, and the greatest weight of its events; weights is
-    None where the solution does not weigh events.
+    user_ids: (U,) str, sorted.  requests: one a user.  history_lengths: (U,) int.  next_items: (U,) str, the item of
+    the first held-out interaction.  rows, item_ids, weights: (P,) the row of the user, an item of theirs that was held
+    out, each once, and the greatest weight of its events; weights is None where the solution does not weigh events.
     """
 
     user_ids: np.ndarray
     requests: list[Request]
     history_lengths: np.ndarray
+    next_items: np.ndarray
     rows: np.ndarray
     item_ids: np.ndarray
     weights: np.ndarray | None
@@ -105,7 +109,15 @@ def ask(
         pairs["weight"] = held_out["EVENT_TYPE"].str.lower().map(reward).fillna(0.0).to_numpy(dtype=np.float64)
     pairs = pairs.groupby(["row", "item"], as_index=False)["weight"].max()
     item_ids, weights = pairs["item"].to_numpy(dtype=str), pairs["weight"].to_numpy()
-    return Questions(user_ids, requests, lengths, pairs["row"].to_numpy(), item_ids, weights if event_weights else None)
+    return Questions(
+        user_ids,
+        requests,
+        lengths,
+        held_out["ITEM_ID"].to_numpy(dtype=str)[first],
+        pairs["row"].to_numpy(),
+        item_ids,
+        weights if event_weights else None,
+    )
 
 
 def evaluate(
@@ -135,7 +147,7 @@ def evaluate(
 
     def answer(part: slice, k: int) -> Ranked:
         requests = questions.requests[part]
-        return recommend(model, requests, k, _allowed(requests, born, len(item_ids), repeats))
+        return recommend(model, requests, k, _allowed(requests, born, len(item_ids), repeats), chances=True)
 
     return _table(questions, answer, item_ids, split, datasets, objective)
 
@@ -365,6 +377,24 @@ def popularity_bias(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("version")
 
 
+def reliability(table: pd.DataFrame, *, bins: int = 8) -> pd.DataFrame:
+    """How often what was recommended came next, by the chance that the model gave it: equal where it is calibrated.
+
+    Bins hold as many recommended items each, least likely first.  Columns recommended (items in the bin), chance (their
+    mean), came_next (the share that was the very next interaction), low, high (its 95 % interval, Wilson's).
+    """
+    chances = np.concatenate([np.empty(0, np.float32), *table["CHANCES"]]).astype(np.float64)
+    came = np.concatenate(
+        [np.asarray(shown) == item for shown, item in zip(table["RECOMMENDED"], table["NEXT"])]
+    ).astype(bool)
+    order = np.argsort(chances, kind="stable")
+    rows = []
+    for part in filter(len, np.array_split(order, bins)):
+        interval = binomtest(int(came[part].sum()), len(part)).proportion_ci(method="wilson")
+        rows.append([len(part), chances[part].mean(), came[part].mean(), interval.low, interval.high])
+    return pd.DataFrame(rows, columns=["recommended", "chance", "came_next", "low", "high"])
+
+
 def share_of_oracle(
     table: pd.DataFrame, oracle: pd.DataFrame, *, seed: int, metric: str = "textbook_ndcg_at_10"
 ) -> metrics.Interval:
@@ -423,7 +453,8 @@ def _table(
     """Ask in parts, so that memory does not grow with the users, and lay the table."""
     users, k = len(questions.requests), OBJECTIVE_K if objective else K
     step = max(1, SCORED_AT_ONCE // max(1, len(item_ids)))
-    items = np.concatenate([answer(slice(start, start + step), k).items for start in range(0, users, step)])
+    ranked = [answer(slice(start, start + step), k) for start in range(0, users, step)]
+    items, chances = (np.concatenate(parts) for parts in zip(*((part.items, part.scores) for part in ranked)))
     relevant = pd.Index(item_ids).get_indexer(questions.item_ids)
     reachable = relevant >= 0
     found = metrics.hits(items, questions.rows[reachable], relevant[reachable])
@@ -431,8 +462,9 @@ def _table(
     numbers = catalogue(datasets)
     knows = split.train.groupby("ITEM_ID", sort=False)["USER_ID"].nunique() / split.train["USER_ID"].nunique()
     popularity = knows.reindex(item_ids, fill_value=0.0).to_numpy(dtype=np.float32)
-    lengths = (items[:, :K] >= 0).sum(axis=1)
-    shown = items[:, :K][items[:, :K] >= 0]
+    places = items[:, :K] >= 0
+    lengths = places.sum(axis=1)
+    shown = items[:, :K][places]
     ranks = np.nonzero(found[:, :K])[1] + 1
     bounds = np.cumsum(np.bincount(questions.rows, minlength=users))[:-1]  # rows are in order
     columns = {
@@ -442,6 +474,8 @@ def _table(
         "COLD": questions.history_lengths < COLD_LENGTH,
         "RECOMMENDED": np.split(item_ids[shown].astype(object), np.cumsum(lengths)[:-1]),
         "RECOMMENDED_POPULARITY": np.split(popularity[shown], np.cumsum(lengths)[:-1]),
+        "CHANCES": np.split(chances[:, :K][places].astype(np.float32), np.cumsum(lengths)[:-1]),
+        "NEXT": questions.next_items.astype(object),
         "HIT_RANKS": np.split(ranks, np.cumsum(found[:, :K].sum(axis=1))[:-1]),
         "RELEVANT": np.split(questions.item_ids.astype(object), bounds),
         "RELEVANT_POPULARITY": np.split(
@@ -511,6 +545,7 @@ def _without_repeats(questions: Questions, item_ids: np.ndarray) -> Questions:
         questions.user_ids[users],
         [questions.requests[user] for user in users],
         questions.history_lengths[users],
+        questions.next_items[users],
         rows,
         questions.item_ids[new],
         None if questions.weights is None else questions.weights[new],

@@ -142,6 +142,33 @@ def slices(ax: Axes, table: pd.DataFrame, metric: str, by: str) -> None:
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
+def reliability(ax: Axes, table: pd.DataFrame) -> None:
+    """Chance given against share that came, on logarithmic axes.  table: columns chance, came_next, low, high."""
+    around = np.abs(table[["low", "high"]].to_numpy().T - table["came_next"].to_numpy())
+    ends = [table["chance"].min() / 2, min(1.0, table["chance"].max() * 2)]
+    ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1)
+    ax.errorbar(table["chance"], table["came_next"], yerr=around, fmt="o", color=BLUE, ecolor=GREY, markersize=4)
+    ax.set(title="Chance given and share that came (dashed: equal)", xscale="log", yscale="log")
+    ax.set(xlabel="chance that the model gave", ylabel="share that came next")
+
+
+def visits(axes: Sequence[Axes], visited: pd.DataFrame, new_items: Sequence[str]) -> None:
+    """What lists missed, and clicks on new items, visit by visit and arm by arm, added up.
+
+    axes: two.  visited: columns arm, expected, best, clicked, as ``lib.replay.replay`` gives them.
+    """
+    left, right = axes
+    new = set(new_items)
+    for colour, (arm, part) in zip(PALETTE, visited.groupby("arm", sort=True)):
+        visit = np.arange(1, len(part) + 1)
+        found = [sum(item in new for item in clicked) for clicked in part["clicked"]]
+        left.plot(visit, (part["best"] - part["expected"]).cumsum(), color=colour, label=arm)
+        right.plot(visit, np.cumsum(found), color=colour, label=arm)
+    left.set(title="Regret against the best lists", xlabel="visit", ylabel="expected clicks")
+    right.set(title="Clicks on new items", xlabel="visit", ylabel="clicks")
+    left.legend()
+
+
 def latency(axes: Sequence[Axes], measurements: Mapping[int, Measurement]) -> None:
     """Latency and throughput under load.  axes: two.  measurements: clients -> ``lib.load.Measurement``."""
     clients = list(measurements)

@@ -1,6 +1,8 @@
 """Scores -> ranked items.  The only place that sorts: evaluation, campaigns and batch jobs rank through here."""
 
-from collections.abc import Sequence
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +10,10 @@ import numpy as np
 from lib.recipes.recipe import Model, Request
 
 RANKED_AT_ONCE = 2**18  # scores; they fit in a core's cache
+AHEAD = 1_024  # items that are sorted before anybody asks for so many
 SCORED_AT_ONCE = 2**22  # scores; 16 MiB
+DRAWS = 4  # in vain, until what is left is drawn from alone
+SHARPNESS = 2.0  # of the draw: 0 would be even among candidates, infinity the highest bound alone
 MINUS_INFINITY = np.float32(-np.inf).view(np.int32)
 
 
@@ -31,6 +36,46 @@ class Promoted:
     items: np.ndarray
     scores: np.ndarray
     promoted: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """One list, of which some places were drawn.
+
+    items: (K,) as in ``Ranked``.  explored: (K,) bool, whether a place was drawn.  propensity: (K,) float64, the chance
+    of the item that stands there to stand there, given those before it; what off-policy evaluation divides by.
+    """
+
+    items: np.ndarray
+    explored: np.ndarray
+    propensity: np.ndarray
+
+
+@dataclass(slots=True)
+class Ordered:
+    """One row of scores, (I,) float32, whose best are asked for again and again; gives what ``rank`` gives.
+
+    No more is sorted than was asked for; with a filter, ``AHEAD``, and all only where a filter leaves too few of those.
+    """
+
+    scores: np.ndarray
+    _first: Ranked | None = None
+
+    def best(self, k: int, allowed: np.ndarray | None = None) -> Ranked:
+        """The k best, one row.  allowed: (I,) bool, the candidates; None for all."""
+        width = min(k if allowed is None else max(k, AHEAD), len(self.scores))
+        first = self._first
+        if first is None or first.items.shape[1] < width:
+            first = self._first = rank(self.scores[None], width)
+        items, scores = first.items[:1], first.scores[:1]
+        if k > len(self.scores):
+            return rank(self.scores[None], k, allowed)
+        if allowed is None:
+            return Ranked(items[:, :k], scores[:, :k])
+        place = np.flatnonzero(allowed[items[0]] & (items[0] >= 0))[:k]
+        if len(place) < k:
+            return rank(self.scores[None], k, allowed)
+        return Ranked(items[:, place], scores[:, place])
 
 
 def rank(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Ranked:
@@ -148,3 +193,63 @@ def promote(ranked: Ranked, promoted: Ranked, k: int, percent: int, rng: np.rand
     items[place], scores[place] = chosen, promoted.scores[0][: len(chosen)]
     items[~place], scores[~place] = ranked.items[0][others], ranked.scores[0][others]
     return Promoted(items, scores, place)
+
+
+class Lottery:
+    """Items that may be explored, each with a share in proportion to exp(``SHARPNESS`` bound)."""
+
+    def __init__(self, candidates: np.ndarray, bounds: np.ndarray):
+        """candidates: (C,) different items.  bounds: (C,) float32, on their logits."""
+        tempered = SHARPNESS * (bounds - bounds.max(initial=np.float32(-np.inf))).astype(np.float64)
+        shares = np.exp(tempered)
+        self.items: list[int] = candidates.tolist()
+        self.share: dict[int, float] = dict(zip(self.items, shares.tolist()))
+        self._until: list[float] = np.cumsum(shares).tolist()
+        self.total = self._until[-1] if self._until else 0.0
+
+    def left(self, used: set[int]) -> float:
+        """The shares of all that are not used, added up."""
+        return math.fsum(share for item, share in self.share.items() if item not in used)
+
+    def draw(self, used: set[int], random: Callable[[], float]) -> int:
+        """One of the candidates that are not used, of which there must be some."""
+        for _ in range(DRAWS):
+            item = self.items[min(bisect_right(self._until, random() * self.total), len(self.items) - 1)]
+            if item not in used:
+                return item
+        items = [item for item in self.items if item not in used]  # those used have nearly all of the shares
+        until = np.cumsum([self.share[item] for item in items]).tolist()
+        return items[min(bisect_right(until, random() * until[-1]), len(items) - 1)]
+
+
+def explore(ranked: Ranked, lottery: Lottery, k: int, weight: float, rng: np.random.Generator) -> Explored:
+    """A list of k in which each place is drawn with chance ``weight``; elsewhere the best item that is left stands.
+
+    ranked: one row, at least k wide where there are so many.  A draw takes one of the candidates that are left, in
+    proportion to their shares; where either kind has run out, the other takes the place.
+    """
+    best = ranked.items[0][ranked.items[0] >= 0].tolist()
+    share, total, n_left = lottery.share, lottery.total, len(lottery.items)
+    used: set[int] = set()
+    items, marks, chances = [], [], []
+    next_best = 0
+    for mark in (rng.random(k) < weight).tolist():
+        while next_best < len(best) and best[next_best] in used:
+            next_best += 1
+        by_model = best[next_best] if next_best < len(best) else None
+        if by_model is None and not n_left:
+            break
+        chance = weight if n_left and by_model is not None else float(n_left > 0)  # of a draw
+        mark = n_left > 0 and (mark or by_model is None)
+        item = lottery.draw(used, rng.random) if mark else by_model
+        own = share.get(item)
+        drawn = 0.0 if own is None or not chance else chance * own / total
+        items.append(item)
+        marks.append(mark)
+        chances.append(min(1.0, drawn + (1 - chance) * (item == by_model)))
+        used.add(item)
+        if own is not None:
+            n_left, total = n_left - 1, total - own
+            if total < own:  # the difference of two like numbers says little
+                total = lottery.left(used)
+    return Explored(np.array(items, np.int32), np.array(marks, bool), np.array(chances))

@@ -20,11 +20,11 @@ LAYERS = [
     ["reproducible", "params"],
     ["data"],
     ["recipes"],
-    ["metrics", "ranking", "filters"],
+    ["metrics", "ranking", "exploration", "filters"],
     ["training", "tuning", "evaluation"],
     ["store", "campaigns", "resources", "batch"],
     ["jobs"],
-    ["service", "load", "plots", "report", "run", "workbook"],
+    ["service", "load", "plots", "replay", "report", "run", "workbook"],
 ]
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 EDGES = {"service", "run", "plots", "workbook"}  # imported by each other at most

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from lib import ranking
 from lib.data.datasets import Catalogue, History
-from lib.ranking import Ranked, promote, rank, recommend, softmax
+from lib.ranking import Lottery, Ordered, Ranked, explore, promote, rank, recommend, softmax
 from lib.recipes.recipe import Request
 
 NOBODY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int32))
@@ -136,3 +136,62 @@ def test_a_promoted_item_is_shown_once():
     mixed = promote(ranked(0, 1, 2, 3), ranked(1, 3), 4, 50, np.random.default_rng(0))
     assert sorted(mixed.items) == [0, 1, 2, 3]
     assert sorted(mixed.items[mixed.promoted]) == [1, 3]
+
+
+def explored(weight, seed, k=4, best=(0, 1, 2, 3), candidates=(2, 5, 6), bounds=(0.0, 0.3, 0.6)):
+    ranked = Ranked(np.array([best], np.int32), np.zeros((1, len(best)), np.float32))
+    lottery = Lottery(np.array(candidates, np.int64), np.array(bounds, np.float32))
+    return explore(ranked, lottery, k, weight, np.random.Generator(np.random.Philox(seed)))
+
+
+def test_ordered_scores_give_what_rank_gives():
+    rng = np.random.default_rng(5)
+    scores = rng.integers(0, 40, 3000).astype(np.float32)
+    ordered = Ordered(scores)
+    for k, share in [(25, None), (5, 0.5), (2000, None), (40, 0.001), (3100, 0.9), (0, None), (30, 0.9)]:
+        allowed = None if share is None else rng.random(3000) < share
+        expected, found = rank(scores[None], k, allowed), ordered.best(k, allowed)
+        assert found.items.tolist() == expected.items.tolist() and found.scores.tolist() == expected.scores.tolist()
+
+
+def test_without_weight_nothing_is_explored_and_with_all_of_it_only_candidates_while_there_are_any():
+    nothing = explored(0.0, 1)
+    assert nothing.items.tolist() == [0, 1, 2, 3] and nothing.propensity.tolist() == [1] * 4
+    everything = explored(1.0, 1)
+    assert sorted(everything.items[:3].tolist()) == [2, 5, 6] and everything.items[3] == 0
+    assert everything.explored.tolist() == [True, True, True, False]
+
+
+def test_candidates_fill_a_list_that_the_model_cannot():
+    assert sorted(explored(0.0, 1, best=(7,)).items.tolist()) == [2, 5, 6, 7]
+    assert explored(0.5, 1, best=(), candidates=(), bounds=()).items.tolist() == []
+
+
+def test_the_same_seed_explores_the_same():
+    assert explored(0.5, 3).items.tolist() == explored(0.5, 3).items.tolist()
+    assert len({tuple(explored(0.5, seed).items.tolist()) for seed in range(20)}) > 5
+
+
+def test_propensities_are_how_often_an_item_stands_where_it_stands_after_those_before_it():
+    lists = [explored(0.4, seed) for seed in range(6000)]
+    followed = {}
+    for one in lists:
+        items = one.items.tolist()
+        for place in range(4):
+            followed.setdefault(tuple(items[:place]), []).append((items[place], one.propensity[place]))
+    compared = 0
+    for after in followed.values():
+        if len(after) < 1500:
+            continue
+        chances = dict(after)
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-9)
+        for item, chance in chances.items():
+            share = np.mean([found == item for found, _ in after])
+            assert share == pytest.approx(chance, abs=4 * np.sqrt(chance * (1 - chance) / len(after)))
+            compared += 1
+    assert compared >= 6
+
+
+def test_propensities_survive_a_candidate_that_outweighs_all_others():
+    one = explored(1.0, 1, k=3, bounds=(0.0, 0.0, 60.0))
+    assert one.items[0] == 6 and one.propensity[1] == pytest.approx(0.5, abs=1e-9)

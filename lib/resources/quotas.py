@@ -30,6 +30,7 @@ DEFAULTS: Mapping[str, float] = {
     "full_import_bytes": 100 * 2**30,
     "incremental_import_bytes": 2**30,
     "event_types_and_columns": 10,
+    "transactions_per_second_per_core": 5000,
 }
 
 

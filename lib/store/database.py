@@ -6,13 +6,14 @@ those of other processes, take turns.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, make_url, select, update
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from lib.store import dialects, migrations
+from lib.store.commits import Commits
 from lib.store.files import Files
 from lib.store.tables import store as identity
 
@@ -24,11 +25,16 @@ class Store:
     """An open store.  Threads may share it; each process opens its own.
 
     location: the folder of everything that is not in the database: ``files/``, and jobs' locks and logs.
+    commits: for small writes of many callers, which it puts into one transaction.
     """
 
     location: Path
     engine: Engine
     files: Files
+    commits: Commits = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "commits", Commits(self.transaction))
 
     @classmethod
     def open(cls, location: str | Path, files: str | Path | None = None) -> "Store":
@@ -86,7 +92,8 @@ class Store:
         return {"PGPASSWORD": str(self.engine.url.password)} if self.engine.url.password else {}
 
     def close(self) -> None:
-        """Give the database's connections back."""
+        """Write what is still to be written, and give the database's connections back."""
+        self.commits.flush()
         self.engine.dispose()
 
     def _prepare(self, name: str) -> None:
