@@ -4,6 +4,7 @@ Once a transaction has ended, its rows survive ``kill -9`` and power loss; reade
 those of other processes, take turns.
 """
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -80,6 +81,22 @@ class Store:
         """Read one consistent state, without waiting for anybody."""
         with self.engine.connect() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def holding(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+        """Hold a lock of the store during the block, if it is free; the system gives it back when a process dies.
+
+        wait: until it is free.
+        """
+        path = self.location / "locks" / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
 
     def options(self) -> list[str]:
         """How a program is told of this store on its command line.  A password is not among it: see ``secrets``."""
