@@ -291,6 +291,12 @@ def imported(run: str, kinds: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def exported_gigabytes(run: str) -> float:
+    """Size of the CSV files that the run imports."""
+    files = (folder(run) / "data" / "exports" / noted(run, "export")).glob("*.csv")
+    return sum(file.stat().st_size for file in files) / 1e9
+
+
 def newest_time(run: str) -> int:
     """Epoch seconds of the newest interaction."""
     return int(datasets(run).interactions["TIMESTAMP"].max())

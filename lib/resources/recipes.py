@@ -39,7 +39,9 @@ def use_case(recipe_arn: str) -> UseCase:
 
 def of_use_case(case: UseCase) -> Recipe:
     """The recipe that a recommender trains and asks; its answers carry no scores."""
-    return replace(RECIPES[case.base], name=case.name, description=case.description, scored=False, explores=case.explores)
+    return replace(
+        RECIPES[case.base], name=case.name, description=case.description, scored=False, explores=case.explores
+    )
 
 
 def arn_of(recipe: Recipe | UseCase) -> str:
