@@ -397,7 +397,13 @@ def _load(
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
     data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
-    loaded = Loaded.load(recipe, folder, data)
+    try:
+        loaded = Loaded.load(recipe, folder, data)
+    except FileNotFoundError as error:
+        version = campaign.solution_version_arn
+        raise ResourceNotFoundException(
+            f"The model of {version} is gone from {folder}: bring it back, or move the campaign to another version."
+        ) from error
     # Each event is read by visitors when they come; here those are read that exploration learns from.
     arn = found["INTERACTIONS"].dataset_arn
     answered, read["INTERACTIONS"] = events.after(tx, arn, 0) if recipe.explores else ((), events.last_event(tx, arn))
