@@ -21,19 +21,22 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+import scipy.sparse as sparse
 
 from lib import metrics
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
 from lib.data.splits import Split, split_time
 from lib.ranking import SCORED_AT_ONCE, Ranked, rank, recommend
-from lib.recipes.recipe import Model, Progress, Recipe, Request, Value
+from lib.recipes.recipe import Model, Progress, Recipe, Request, Segmenter, Value
 from lib.reproducible import fix
 
 K = 25  # the longest list that Personalize's metrics look at
 OBJECTIVE_K = 100  # the list that average_rewards_at_k picks the 25 most rewarding items from
 COLD_LENGTH = 5
 HISTORY_LENGTHS = (0, 1, 5, 20, 100)  # lower bounds of the slices by history length
+
+SEGMENT_SHARE = 0.01  # of all users, that a segment of an evaluation holds
+MOST_QUERIES = 5_000  # of an evaluation of segments
 
 NDCG = "normalized_discounted_cumulative_gain_at_25"
 
@@ -190,6 +193,55 @@ def evaluate_later(
     return evaluate(model, split, datasets, recipe.recipe_type)
 
 
+def evaluate_segments(
+    model: Segmenter,
+    split: Split,
+    datasets: Datasets,
+    queries: Callable[[Datasets, Catalogue], Mapping[str, np.ndarray]],
+    *,
+    seed: int,
+) -> pd.DataFrame:
+    """Ask for the likeliest 1 % of all users for each query that a user of the split did something about.
+
+    model: fitted on ``split.train``, in which each user has an older part.  queries: as the recipe declares.
+    Columns QUERY, RECOMMENDED (user ids, best first), ACTUAL and HITS (how many users did something about it, and how
+    many of these were recommended), USERS (of Interactions and Users, the same in every row).  Of more than
+    ``MOST_QUERIES`` queries so many are drawn.
+    """
+    n_items, n_users = len(model.catalogue.item_ids), len(model.user_ids)
+    user = pd.Index(model.user_ids).get_indexer(split.held_out["USER_ID"].to_numpy(dtype=str))
+    item = pd.Index(model.catalogue.item_ids).get_indexer(split.held_out["ITEM_ID"].to_numpy(dtype=str))
+    known = (user >= 0) & (item >= 0)
+    did = sparse.csr_matrix((np.ones(known.sum(), bool), (item[known], user[known])), (n_items, n_users))
+    all_users = {*model.user_ids.tolist(), *([] if datasets.users is None else datasets.users["USER_ID"])}
+    k = max(1, int(SEGMENT_SHARE * len(all_users) + 0.5))
+    asked = {name: items for name, items in queries(datasets, model.catalogue).items() if did[items].nnz}
+    if not asked:
+        raise ValueError("no user did anything that could be asked about; add interactions, or values to the Items")
+    names = sorted(np.random.default_rng(seed).permutation(sorted(asked))[:MOST_QUERIES].tolist())
+    rows = []
+    step = max(1, SCORED_AT_ONCE // n_users)
+    for start in range(0, len(names), step):
+        part = names[start : start + step]
+        ranked = rank(model.scores([asked[name] for name in part]), k).items
+        for name, chosen in zip(part, ranked):
+            actual, chosen = np.unique(did[asked[name]].indices), chosen[chosen >= 0]
+            hits = int(np.isin(chosen, actual).sum())
+            rows.append((name, model.user_ids[chosen].astype(object), len(actual), hits, len(all_users)))
+    return pd.DataFrame(rows, columns=["QUERY", "RECOMMENDED", "ACTUAL", "HITS", "USERS"])
+
+
+def segment_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """What GetSolutionMetrics answers for segments, of the table of ``evaluate_segments``; rounded to 4 decimals."""
+    reached = len(pd.unique(np.concatenate(table["RECOMMENDED"].to_list())))
+    found = {
+        "coverage": reached / table["USERS"].iloc[0],
+        "hits_at_1_percent": table["HITS"].mean(),
+        "recall_at_1_percent": (table["HITS"] / table["ACTUAL"]).mean(),
+    }
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
 def hit_matrix(table: pd.DataFrame, k: int = K) -> np.ndarray:
     """(U, k) bool: the hits of an evaluation table."""
     ranks = np.concatenate(table["HIT_RANKS"].to_list()).astype(np.int64)
@@ -330,6 +382,8 @@ def reliability(table: pd.DataFrame, *, bins: int = 8) -> pd.DataFrame:
     Bins hold as many recommended items each, least likely first.  Columns recommended (items in the bin), chance (their
     mean), came_next (the share that was the very next interaction), low, high (its 95 % interval, Wilson's).
     """
+    from scipy.stats import binomtest  # half a second that a service would pay at its start
+
     chances = np.concatenate([np.empty(0, np.float32), *table["CHANCES"]]).astype(np.float64)
     came = np.concatenate(
         [np.asarray(shown) == item for shown, item in zip(table["RECOMMENDED"], table["NEXT"])]

@@ -136,8 +136,7 @@ class SequenceModel:
         with torch.inference_mode():
             users = self._known("users", [request.user for request in requests], self.network.user_features)
             users = users if isinstance(users, Tensor) else self.table.new_zeros(len(requests), self.plan.dim)
-            places = self.network(self.table, history, event_types, gaps, users)
-            places = places[torch.arange(len(requests)), lengths]
+            places = self.network(self.table, history, event_types, gaps, users, lengths)
             places = places + self._known("context", [request.context for request in requests], self.network.context)
             out = (places @ self.table.T).numpy()
             repeat = self.network.repeat.numpy()

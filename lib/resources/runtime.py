@@ -12,7 +12,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -105,6 +104,20 @@ class _Bucket:
         return True
 
 
+class _Chance(threading.local):
+    """A generator for each thread: to make one takes ten times as long as to begin it anew."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(0)
+        self.state, self.generator = self.bits.state, np.random.Generator(self.bits)
+
+    def begin(self, key: int) -> np.random.Generator:
+        """What ``Generator(Philox(key=key))`` gives."""
+        self.state["state"]["key"][:] = key % 2**64, key >> 64
+        self.bits.state = self.state
+        return self.generator
+
+
 class _Process:
     """The campaigns of one open store that this process has loaded."""
 
@@ -123,6 +136,7 @@ _DOCUMENTS = union_all(
 )
 _PROCESSES: WeakKeyDictionary[Engine, _Process] = WeakKeyDictionary()
 _OPENING = threading.Lock()
+_CHANCE = _Chance()
 _COUNT = itertools.count()
 
 
@@ -159,7 +173,7 @@ def get_recommendations(
     promotion = _promotion(account, deployment, promotions, user_id)
     rng = None
     if promotion is not None or deployment.exploration is not None:
-        rng = np.random.Generator(np.random.Philox(key=_seed(account, deployment, user_id, item_id)))
+        rng = _CHANCE.begin(_seed(account, deployment, user_id, item_id))
     try:
         answer = deployment.loaded.recommend(
             _visitor(account, deployment, user_id or None),
@@ -260,8 +274,8 @@ def _process(account: Account) -> _Process:
 
 def _deployment(account: Account, arn: str) -> _Deployment:
     """The campaign, ready to answer one more request.  Raises ThrottlingException where it has too many."""
-    deployment = _present(account, arn)
     process = _process(account)
+    deployment = _present(process, account, arn)
     # The minimum is promised; above it a campaign may have what the machine's cores can do.
     floor = deployment.campaign.min_provisioned_tps
     rate = max(floor, process.cores * account.quotas["transactions_per_second_per_core"])
@@ -277,9 +291,8 @@ def _deployment(account: Account, arn: str) -> _Deployment:
     return deployment
 
 
-def _present(account: Account, arn: str) -> _Deployment:
+def _present(process: _Process, account: Account, arn: str) -> _Deployment:
     """The campaign on the store's present state."""
-    process = _process(account)
     stamp = process.changes.stamp()
     known = process.deployments.get(arn)
     if known is not None and known.stamp == stamp:
@@ -384,7 +397,13 @@ def _load(
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
     data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
-    loaded = Loaded.load(recipe, folder, data)
+    try:
+        loaded = Loaded.load(recipe, folder, data)
+    except FileNotFoundError as error:
+        version = campaign.solution_version_arn
+        raise ResourceNotFoundException(
+            f"The model of {version} is gone from {folder}: bring it back, or move the campaign to another version."
+        ) from error
     # Each event is read by visitors when they come; here those are read that exploration learns from.
     arn = found["INTERACTIONS"].dataset_arn
     answered, read["INTERACTIONS"] = events.after(tx, arn, 0) if recipe.explores else ((), events.last_event(tx, arn))
@@ -552,7 +571,7 @@ def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion |
     items: list[dict[str, Any]] = [{"itemId": item_id} for item_id in answer.item_ids]
     if answer.scores is not None:
         for item, score in zip(items, answer.scores):
-            item["score"] = round(score, 7)
+            item["score"] = score
     if answer.metadata is not None:
         for item, metadata in zip(items, answer.metadata):
             item["metadata"] = metadata
@@ -583,13 +602,13 @@ def _seed(account: Account, deployment: _Deployment, user_id: str | None, item_i
 
 def _kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended) -> str:
     """The id of an answer, under which the list is kept for the events to come."""
-    now = account.now()
+    now = account.now().timestamp()
     recommendation_id = _recommendation_id(account, now, campaign_arn, user_id, item_id)
     given = Recommendation(
         recommendation_id=recommendation_id,
         resource_arn=campaign_arn,
         user_id=user_id,
-        at=now.timestamp(),
+        at=now,
         item_ids=answer.item_ids,
         propensities=answer.propensities,
     )
@@ -597,9 +616,9 @@ def _kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str
     return recommendation_id
 
 
-def _recommendation_id(account: Account, now: datetime, campaign_arn: str, *parts: object) -> str:
+def _recommendation_id(account: Account, now: float, campaign_arn: str, *parts: object) -> str:
     """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
-    told = f"{account.seed}|{campaign_arn}|{parts}|{now.isoformat()}|{next(_COUNT)}"
+    told = f"{account.seed}|{campaign_arn}|{parts}|{now}|{next(_COUNT)}"
     drawn = hashlib.sha256(told.encode()).hexdigest()  # shaped like the end of a random UUID
     return f"RID-{drawn[:2]}-4{drawn[2:5]}-a{drawn[5:8]}-{drawn[8:20]}-CID-{_origin(campaign_arn)}"
 

@@ -1,6 +1,9 @@
 """What a deployed campaign answers, and what it refuses: imports, training, deployment and requests in one process."""
 
+import json
+import shutil
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -10,6 +13,7 @@ from lib.recipes import RECIPES
 from lib.recipes.popularity import Popularity
 from lib.resources import runtime
 from lib.resources.errors import InvalidInputException, ResourceNotFoundException, ThrottlingException
+from lib.resources.solution_versions import version_folder
 from lib.store import consumption, recommendations
 from tests.resources.workflow import ITEMS as ITEMS_AVRO
 
@@ -329,6 +333,60 @@ def test_a_campaign_moves_to_its_new_version_when_that_is_in_force(deployed, per
     assert deployed.recommend(personal, user_id="nobody", num_results=500) == before
     deployed.personalize.clock.wait()
     assert "fresh" in ids(deployed.recommend(personal, user_id="nobody", num_results=500))
+
+
+def test_events_of_1970_and_of_the_next_century_count_and_leave_the_time_alone(deployed, personal):
+    before = deployed.recommend(personal, user_id="u1")
+    for item, moment in (("i44", datetime(1970, 1, 1, tzinfo=UTC)), ("i43", datetime(2126, 1, 1, tzinfo=UTC))):
+        event = {"eventType": "click", "itemId": item, "sentAt": moment}
+        deployed.personalize.put_events(
+            tracking_id=deployed.tracking_id, session_id="s", user_id="traveller", event_list=[event]
+        )
+    assert set(ids(deployed.recommend(personal, user_id="traveller"))[:2]) == {"i43", "i44"}
+    assert deployed.recommend(personal, user_id="u1") == before
+    found = runtime._process(deployed.personalize.account).deployments[personal]
+    assert found.now <= deployed.personalize.account.now().timestamp() + runtime.MINUTE
+
+
+def test_ids_of_every_plane_and_ids_like_numbers_are_answered_as_they_are(deployed, personal):
+    odd = ["00", "1e3", "NaN", "-0", "ид", "商品", "\U0001f4f0", "\U0002000b", "\U000e0041", "\U0010fffd", "a\u0301"]
+    items = [{"itemId": item, "properties": json.dumps({"genre": f"genre {item}"})} for item in odd]
+    for start in (0, 10):
+        deployed.personalize.put_items(dataset_arn=deployed.items, items=items[start : start + 10])
+    only = deployed.filter("only", "INCLUDE ItemID WHERE Items.GENRE IN ($GENRE)")
+    ranking = deployed.campaign("aws-personalized-ranking")
+    for item in odd:
+        deployed.click(item, session=item)
+        told = deployed.personalize.get_personalized_ranking(
+            campaign_arn=ranking,
+            user_id=item,
+            input_list=[*odd, "i1"],
+            filter_arn=only,
+            filter_values={"GENRE": f'"genre {item}"'},
+        )
+        assert ids(told["personalizedRanking"]) == [item]
+
+
+def test_a_filter_that_leaves_nothing_answers_an_empty_list(deployed, personal):
+    nothing = deployed.filter("nothing", 'INCLUDE ItemID WHERE Items.GENRE IN ("none")')
+    assert deployed.recommend(personal, user_id="u1", filter_arn=nothing, num_results=500) == []
+    promotion = {"name": "p", "percentPromotedItems": 50, "filterArn": nothing}
+    assert deployed.recommend(personal, user_id="u1", filter_arn=nothing, promotions=[promotion]) == []
+
+
+def test_more_promotions_than_there_are_items_give_each_item_once(deployed, personal):
+    everything = deployed.filter("all", 'INCLUDE ItemID WHERE Items.GENRE IN ("Jazz", "Folk", "Pop")')
+    promotion = {"name": "p", "percentPromotedItems": 100, "filterArn": everything}
+    found = deployed.recommend(personal, user_id="u1", num_results=500, promotions=[promotion])
+    assert sorted(ids(found)) == sorted(ITEMS["ITEM_ID"])
+    assert all(item["promotionName"] == "p" for item in found)
+
+
+def test_a_campaign_whose_model_is_gone_says_so(deployed, personal):
+    version = deployed.personalize.describe_campaign(campaign_arn=personal)["campaign"].solution_version_arn
+    shutil.rmtree(version_folder(deployed.personalize.account, version) / "model")
+    with pytest.raises(ResourceNotFoundException, match=f"The model of {version} is gone"):
+        deployed.recommend(personal, user_id="u1")
 
 
 def test_recommendation_ids_have_40_characters_and_never_repeat(deployed, personal):
