@@ -324,7 +324,7 @@ def put_times(tx: Connection, dataset_arn: str, after: int = 0) -> dict[str, flo
     """When the rows were put, epoch seconds, of those that were put after a sequence number."""
     table = live_records.c
     query = select(table.id, table.received_at).where(table.dataset_arn == dataset_arn, table.sequence > after)
-    return dict(tx.execute(query.order_by(table.sequence)).tuples().all())
+    return dict(tuple(row) for row in tx.execute(query.order_by(table.sequence)))
 
 
 def records(tx: Connection, dataset_arn: str, after: int = 0) -> tuple[dict[str, dict[str, object]], int]:
