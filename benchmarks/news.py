@@ -1,12 +1,19 @@
-"""Ranking what a news site shows: MIND's impressions of 14 November by what was learnt up to the 13th.
+"""News: what a site shows ranked for its readers, how close to the best possible lists come, and what text is worth.
 
-For each impression of the last day the articles shown are ranked, and the ranking is compared with what was clicked:
-area under the curve, reciprocal rank and nDCG as MIND's competition defines them, with 95 % bootstrap intervals over
-impressions.  ``python benchmarks/news.py [--data FOLDER] [METHOD ...]``; the data are looked for in
-``../shared/data``.
+* ``mind``: MIND's impressions of 14 November, ranked by what was learnt up to the 13th: area under the curve,
+  reciprocal rank and nDCG as MIND's competition defines them, against simple orders and an NRMS.
+* ``simulated``: the simulated site's held-out readers: textbook NDCG@10 as a share of what somebody gets who knows the
+  truth.
+* ``cold``: among articles nobody had read when training ended, textbook NDCG@10 of those read next, with and without
+  the textual columns; simulated and MIND.
+
+``python benchmarks/news.py [--data FOLDER] [--protocol NAMES] [METHOD ...]``; the data are looked for in
+``../shared/data``.  Intervals are 95 % bootstrap intervals over impressions or readers.
 """
 
 import argparse
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import process_time
@@ -15,18 +22,19 @@ import numpy as np
 import pandas as pd
 from peers import nrms
 
-from lib import metrics, reproducible
-from lib.data import preparation, schema, sources
-from lib.data.datasets import Catalogue, Datasets, Histories, catalogue, histories
-from lib.recipes import RECIPES
-from lib.recipes.recipe import Request
+from lib import evaluation, metrics, reproducible
+from lib.data import preparation, schema, simulator, sources, splits
+from lib.data.datasets import Catalogue, Datasets, Histories, catalogue, exclude_columns, histories
+from lib.recipes import RECIPES, situation
+from lib.recipes.recipe import Model, Request
 
 ROOT = Path(__file__).resolve().parents[1]
 LAST_DAY = int(pd.Timestamp("2019-11-14").timestamp())
 DAY = 86_400
 SMOOTHING = 20.0  # showings that the average click-through is worth
 ASKED_AT_ONCE = 32
-RECIPES_MEASURED = ("aws-personalized-ranking-v2", "aws-user-personalization-v2", "aws-personalized-ranking")
+RECIPES_MEASURED = ("aws-personalized-ranking-v2", "aws-user-personalization-v2")
+SIMULATED_MEASURED = ("aws-user-personalization-v2", "aws-user-personalization", "aws-popularity-count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +57,110 @@ class Impressions:
 
 
 def main() -> None:
-    """Print one line a method."""
+    """Print one line a protocol and method."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("methods", nargs="*", default=[*REFERENCES, *RECIPES_MEASURED])
+    parser.add_argument("methods", nargs="*")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--protocol", default="mind,simulated,cold")
     options = parser.parse_args()
     try:
         folder = sources.locate("mind-small", options.data)
-        tables = sources.read("mind-small", options.data)
+        published = described(sources.read("mind-small", options.data))
     except FileNotFoundError as error:
-        print(f"skipped: {error}")
-        return
+        print(f"MIND skipped: {error}")
+        published = None
+    if "mind" in options.protocol and published:
+        mind(folder, published, options.methods or [*REFERENCES, *RECIPES_MEASURED])
+    with tempfile.TemporaryDirectory() as made:
+        simulator.simulate(Path(made, "site"), seed=20)
+        site = described(preparation.clean(sources.read("simulated", Path(made, "site")))[0])
+        truth = simulator.Truth.load(Path(made, "site", "truth.npz"))
+    if "simulated" in options.protocol:
+        simulated(site, truth, options.methods or SIMULATED_MEASURED)
+    if "cold" in options.protocol:
+        cold("simulated", site, splits.time_before_newest(site.interactions, 0.2))
+        if published:
+            cold("MIND", published, LAST_DAY)
+
+
+def described(tables: Datasets) -> Datasets:
+    """The datasets with the schemas that their columns suggest."""
     parsed = {kind: schema.parse(schema.propose(table, kind), kind) for kind, table in preparation.named(tables)}
-    data = replace(tables, schemas={kind.upper(): value for kind, value in parsed.items()})
+    return replace(tables, schemas={kind.upper(): value for kind, value in parsed.items()})
+
+
+def mind(folder: Path, data: Datasets, methods: Sequence[str]) -> None:
+    """Rank the last day's impressions."""
     past = replace(data, interactions=data.interactions[data.interactions["TIMESTAMP"] < LAST_DAY])
     numbers = catalogue(data)
     log = read_impressions(folder, numbers)
     before, asked = log.part(log.times < LAST_DAY), log.part(log.times >= LAST_DAY)
-    print(f"{len(asked.users)} impressions, mean and 95 % interval; CPU seconds")
-    for method in options.methods:
+    print(f"{len(asked.users)} impressions of the last day")
+    for method in methods:
         reproducible.fix(20)
         begun = process_time()
         found = rank(method, data, past, numbers, before, asked)
         seconds = process_time() - begun
-        print(f"{method:30}", report(found, asked), f"{seconds:.0f} s", flush=True)
+        print(f"mind       {method:30}", report(found, asked), f"{seconds:.0f} CPU s", flush=True)
+
+
+def simulated(site: Datasets, truth: simulator.Truth, methods: Sequence[str]) -> None:
+    """How much of the best possible list each recipe finds for readers it has not trained on."""
+    split = splits.split_users(site.interactions, seed=20)
+    best = evaluation.evaluate_oracle(truth.relevance, split, site, "USER_PERSONALIZATION")
+    for method in methods:
+        recipe = RECIPES[method]
+        reproducible.fix(20)
+        begun = process_time()
+        model = recipe.fit(
+            replace(site, interactions=split.train), recipe.values({}), seed=20, progress=lambda step: None
+        )
+        seconds = process_time() - begun
+        table = evaluation.evaluate(model, split, site, recipe.recipe_type)
+        share = evaluation.share_of_oracle(table, best, seed=20)
+        ndcg = evaluation.user_metrics(table)["textbook_ndcg_at_10"].mean()
+        told = f"NDCG@10 {ndcg:.4f}, {share.mean:.3f} [{share.low:.3f}, {share.high:.3f}] of the best possible"
+        print(f"simulated  {method:30}", told, f"{seconds:.0f} CPU s", flush=True)
+
+
+def cold(name: str, data: Datasets, at: int) -> None:
+    """What textual columns add among articles nobody had read before ``at``."""
+    split = splits.split_time(data.interactions, at=at)
+    recipe = RECIPES["aws-user-personalization-v2"]
+    texts = [field.name for field in data.schemas["ITEMS"].fields if field.textual]
+    measured = {}
+    for kind, excluded in (("without text", texts), ("with text", [])):
+        told = exclude_columns(data, {"excludedDatasetColumns": {"ITEMS": excluded}} if excluded else None)
+        reproducible.fix(20)
+        model = recipe.fit(
+            replace(told, interactions=split.train), recipe.values({}), seed=20, progress=lambda step: None
+        )
+        measured[kind] = _cold_ndcg(model, split, data, recipe.recipe_type)
+        value = metrics.bootstrap(measured[kind], seed=20)
+        print(f"cold       {name}, {kind:25} NDCG@10 {value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]", flush=True)
+    gain = metrics.ratio_bootstrap(measured["with text"], measured["without text"], seed=20)
+    print(f"cold       {name}, ratio {gain.mean:.3f} [{gain.low:.3f}, {gain.high:.3f}]", flush=True)
+
+
+def _cold_ndcg(model: Model, split: splits.Split, data: Datasets, recipe_type: str) -> np.ndarray:
+    """(U,) textbook NDCG@10 among articles that nobody had read, of the users who then read one."""
+    questions = evaluation.ask(split, data, model.catalogue, recipe_type)
+    numbers = model.catalogue
+    new = ~np.isin(numbers.item_ids, split.train["ITEM_ID"].to_numpy(dtype=str))
+    created = situation.creation_times(data, numbers)
+    relevant = pd.Index(numbers.item_ids).get_indexer(questions.item_ids)
+    kept = new[relevant] & (
+        created[relevant] <= np.array([request.now for request in questions.requests])[questions.rows]
+    )
+    out = []
+    for row in np.unique(questions.rows[kept]):
+        request = questions.requests[row]
+        wanted = relevant[kept & (questions.rows == row)]
+        scores = np.where(new & (created <= request.now), model.scores([request])[0], -np.inf)
+        best = np.argsort(-scores, kind="stable")[:10]
+        hits = np.isin(best, wanted)[None]
+        out.append(metrics.textbook_ndcg(hits, np.array([len(wanted)]), 10)[0])
+    return np.array(out)
 
 
 def read_impressions(folder: Path, numbers: Catalogue) -> Impressions:

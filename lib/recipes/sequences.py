@@ -2,8 +2,9 @@
 
 Training takes four steps: the situation (what anyone would take now), a network (what the history adds), transitions
 in closed form (which item follows which), and a blend of these that makes withheld events likeliest.  Where lists are
-to be ranked and impressions tell what was passed over, the blend holds a fourth (``choices``), and is the one by which
-what was taken is likeliest among what was shown.
+to be ranked and impressions tell what was passed over, the blend also holds what anyone would take of such lists
+(``choices``) and what is like the user's choices (``likeness``), and is the one by which what was taken is likeliest
+among what was shown.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from lib.data import features
 from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
 from lib.data.features import Features
-from lib.recipes import choices, files, places, situation, transitions
+from lib.recipes import choices, files, likeness, places, situation, transitions
 from lib.recipes.choices import Lists
+from lib.recipes.likeness import Likeness
 from lib.recipes.networks import (
     Events,
     Recurrent,
@@ -94,9 +96,10 @@ class Plan:
 class SequenceModel:
     """A trained sequence recipe.
 
-    table: (I, D) float32, the items' vectors.  choice: what anyone would take of a list, where lists are to be ranked
-    and impressions are known.  blend: (P,) weights of the components.  epochs: how many were best.  learnt: hashes of
-    the users' ids, ascending, and how many of their events were learnt from.
+    table: (I, D) float32, the items' vectors.  choice and likeness: what anyone would take of a list, and how like a
+    user's choices items are, where lists are to be ranked and impressions are known.  blend: (P,) weights of the
+    components.  epochs: how many were best.  learnt: hashes of the users' ids, ascending, and how many of their events
+    were learnt from.
     """
 
     catalogue: Catalogue
@@ -107,6 +110,7 @@ class SequenceModel:
     situation: Situation
     transitions: Transitions | None
     choice: Situation | None
+    likeness: Likeness | None
     blend: np.ndarray
     epochs: int
     learnt: tuple[np.ndarray, np.ndarray]
@@ -130,6 +134,7 @@ class SequenceModel:
         if self.choice is not None:
             now = np.array([request.now for request in requests])
             parts += [self.situation(now), self.choice(now)]
+            parts += list(self.likeness.scores([request.history for request in requests]))
         return np.stack(parts)
 
     def embeddings(self) -> np.ndarray:
@@ -142,6 +147,7 @@ class SequenceModel:
             arrays |= {f"transitions.{name}": value for name, value in self.transitions.arrays().items()}
         if self.choice is not None:
             arrays |= {f"choice.{name}": value for name, value in self.choice.arrays().items()}
+            arrays |= {f"likeness.{name}": value for name, value in self.likeness.arrays().items()}
         for side, columns in self.features.items():
             arrays |= {f"features.{side}.{name}": value for name, value in columns.arrays().items()}
         arrays |= {"table": self.table.numpy(), "blend": self.blend}
@@ -211,6 +217,7 @@ def load(folder: Path) -> SequenceModel:
         situation=Situation.load(part("situation.")),
         transitions=Transitions(**part("transitions."), decay=settings["decay"]) if plan.closed else None,
         choice=Situation.load(part("choice.")) if "choice.logits" in arrays else None,
+        likeness=Likeness.load(part("likeness.")) if "choice.logits" in arrays else None,
         blend=arrays["blend"],
         epochs=settings["epochs"],
         learnt=(arrays["learnt.users"], arrays["learnt.lengths"]),
@@ -251,7 +258,8 @@ def fit(
         seed=seed,
         start=start and start.situation,
     )
-    items = _side(features.aligned(known["items"], datasets.items, "ITEM_ID", numbers.item_ids))
+    encoded = features.aligned(known["items"], datasets.items, "ITEM_ID", numbers.item_ids)
+    items = _side(encoded)
     users = _side(features.aligned(known["users"], datasets.users, "USER_ID", done.user_ids))
     context = _side(known["context"]({name: rows[name].to_numpy(dtype=object) for name in rows}, len(rows)))
     events = _events(train, len(numbers.event_types), now, users, context.part(kept))
@@ -294,11 +302,12 @@ def fit(
     shown = choices.lists(rows, numbers) if plan.given and not (start and start.choice is None) else None
     past = None if shown is None else shown.part(kept[shown.rows])
     choice = start and start.choice
-    if past is not None and len(past.rows):
+    if past is not None and len(past.rows) and (start or len(past.rows) < len(shown.rows)):
         choice = choices.fit(past, done.times[past.rows], now.created, seed=seed, start=choice)
     blend = start.blend if start else np.ones(1, np.float32)
     learnt = _fingerprint(train)
-    model = SequenceModel(numbers, plan, network, table.clone(), known, now, None, choice, blend, epochs, learnt)
+    like = likeness.fit(known["items"], encoded, datasets, numbers, train) if choice else None
+    model = SequenceModel(numbers, plan, network, table.clone(), known, now, None, choice, like, blend, epochs, learnt)
     memories = MEMORIES if plan.closed else ()
     if start:
         memories = [memory for memory in memories if memory["decay"] == start.transitions.decay]
@@ -511,8 +520,6 @@ def _blend(model: SequenceModel, asked: list[Request], wanted: list[np.ndarray])
 
 def _blend_given(model: SequenceModel, asked: list[Request], shown: Lists) -> tuple[np.ndarray, float]:
     """(P,) weights of the components under which what was taken is likeliest among what was shown, and the loss."""
-    if not asked:
-        return np.ones(len(model.components([])), np.float32), 0.0
     found = []
     for begin in range(0, len(asked), ASKED_AT_ONCE):
         parts = model.components(asked[begin : begin + ASKED_AT_ONCE])

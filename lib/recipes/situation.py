@@ -55,8 +55,8 @@ class Situation:
         return np.where(self.created > np.asarray(times)[:, None], np.float32(UNPUBLISHED), np.float32(0))
 
     def table(self) -> np.ndarray:
-        """(M, I) float32: the logits at each moment, items still to come far behind."""
-        return self(self.moments) + self.unpublished(self.moments)
+        """(M, I) float32: the logits from each moment on, items that come after the next moment far behind."""
+        return self(self.moments) + self.unpublished(np.append(self.moments[1:], np.iinfo(np.int64).max))
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -88,7 +88,8 @@ def fit(
     created = np.where(created > first, first, created)  # what somebody read was out, whatever the table says
     half_lives = HALF_LIVES if recency else HALF_LIVES[-1:]
     n_moments = int(np.clip(MAX_CELLS // n_items, 8, MOMENTS))
-    moments = np.unique(times[np.linspace(0, len(times) - 1, n_moments).astype(np.int64)])
+    distinct = np.unique(times)  # so that a lot of one time, such as an import, takes no more moments than it needs
+    moments = distinct[np.unique(np.linspace(0, len(distinct) - 1, n_moments).astype(np.int64))]
     counts = decayed_counts(items, times, moments, half_lives, n_items, times[-1] + 1)  # (M + 1, H, I)
     moments = np.append(moments, times[-1] + 1)
     if start:
