@@ -223,6 +223,8 @@ class Campaign:
         self._young: _Young | None = None
         self._kin: dict[int, np.ndarray] = {}
         self._ids = ids
+        self._arrivals: dict[int, float] = {}
+        self._until = math.inf
 
     @classmethod
     def load(cls, recipe: Recipe, folder: Path, datasets: Datasets) -> "Campaign":
@@ -240,6 +242,18 @@ class Campaign:
             if "knowledge" in self.__dict__:
                 self.knowledge.add(row, self._created(row))
         self._young = None
+
+    def arrived(self, times: Mapping[str, float]) -> None:
+        """When items were put, epoch seconds: those that the model does not know wait for ``explore_until``."""
+        for item_id, at in times.items():
+            row = self.items.row(item_id)
+            if row is not None and row > self.n_items:
+                self._arrivals.setdefault(row, at)
+        self._young = None
+
+    def explore_until(self, moment: float) -> None:
+        """Items that arrived later than this, epoch seconds, are not explored yet; at first all are."""
+        self._until, self._young = moment, None
 
     def put_users(self, rows: Mapping[str, Mapping[str, object]]) -> None:
         """Filters and the model see these users' columns from now on."""
@@ -461,6 +475,10 @@ class Campaign:
         if young is not None and young.key == key:
             return young
         found = self.knowledge.candidates(now, exploration.cut_off_days)
+        late = [row for row, at in self._arrivals.items() if at > self._until]
+        if late:
+            waits = np.isin(found.rows, late)
+            found = Candidates(found.rows[~waits], found.correction[~waits])
         unknown = np.flatnonzero(found.rows >= self.n_items)
         if len(unknown) > UNKNOWN:
             late = np.nan_to_num(self.knowledge.created[found.rows[unknown]], nan=np.inf)

@@ -45,6 +45,7 @@ from lib.service.dispatch import Dispatcher
 REGION, ACCOUNT = "us-east-1", "123456789012"
 IN_PROCESS, AWS = "in-process", "aws"  # endpoints that are no URL
 BUCKET = "workbook"
+QUOTAS = {"hours_between_exploration_updates": 0}  # days pass in seconds here
 POLL_SECONDS = 0.2
 START_SECONDS = 60
 MOVING = ("PENDING", "IN_PROGRESS", "STOPPING")
@@ -118,6 +119,7 @@ def account(run: str) -> Account:
             region=_owner["region"],
             account_id=_owner["account"],
             buckets={BUCKET: folder(run) / "data"},
+            changed_quotas=QUOTAS,
             seed=noted(run, "seed"),
         )
     return _accounts[run]
@@ -196,6 +198,7 @@ def start_service(run: str, port: int = 0) -> str:
     command = [sys.executable, "-m", "lib.service", "--host", "127.0.0.1", "--port", str(port)]
     command += [*account(run).store.options(), "--bucket", f"{BUCKET}={folder(run) / 'data'}"]
     command += ["--region", REGION, "--account", ACCOUNT, "--ready-file", str(ready)]
+    command += [f"--quota={name}={number}" for name, number in QUOTAS.items()]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,

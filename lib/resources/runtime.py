@@ -64,7 +64,8 @@ class _Deployment:
     documents: what it was read from.  made_of: the version and data that ``loaded`` holds.  stamp: of the store when it
     was last looked at, None to look again in any case.  live: how far the puts of the datasets ``live_in`` had come.
     read: the last put item, user and event that ``loaded`` knows.  now: epoch seconds, the minute of the latest
-    interaction.  exploration: how much is explored, None for nothing.  asked: of users, how often they have asked.
+    interaction.  exploration: how much is explored, None for nothing.  due: epoch seconds at which exploration next
+    learns of what came in.  asked: of users, how often they have asked.
     """
 
     campaign: Campaign
@@ -79,6 +80,7 @@ class _Deployment:
     read: dict[str, int]
     now: int
     exploration: Exploration | None
+    due: float
     visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
     asked: OrderedDict[str | None, int] = field(default_factory=OrderedDict)
     filters: dict[str, Filter] = field(default_factory=dict)
@@ -275,11 +277,11 @@ def _process(account: Account) -> _Process:
 def _deployment(account: Account, arn: str) -> _Deployment:
     """The campaign, ready to answer one more request.  Raises ThrottlingException where it has too many."""
     process = _process(account)
-    deployment = _present(process, account, arn)
+    now = account.now().timestamp()
+    deployment = _present(process, account, arn, now)
     # The minimum is promised; above it a campaign may have what the machine's cores can do.
     floor = deployment.campaign.min_provisioned_tps
     rate = max(floor, process.cores * account.quotas["transactions_per_second_per_core"])
-    now = account.now().timestamp()
     with process.counting:
         bucket = process.buckets.get(arn)
         if bucket is None:
@@ -291,16 +293,18 @@ def _deployment(account: Account, arn: str) -> _Deployment:
     return deployment
 
 
-def _present(process: _Process, account: Account, arn: str) -> _Deployment:
-    """The campaign on the store's present state."""
+def _present(process: _Process, account: Account, arn: str, now: float) -> _Deployment:
+    """The campaign on the store's present state, and with all that exploration may know of now."""
     stamp = process.changes.stamp()
     known = process.deployments.get(arn)
-    if known is not None and known.stamp == stamp:
+    if known is not None and known.stamp == stamp and now < known.due:
         return known
     with process.loading, account.store.read() as tx:
         known = process.deployments.pop(arn, None)
         if known is None or known.stamp != stamp:
             known = _refreshed(tx, account, arn, known, stamp)
+        if now >= known.due:
+            known = _updated(tx, account, known, now)
         process.deployments[arn] = known
         return known
 
@@ -314,7 +318,8 @@ def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | 
         return replace(known, stamp=stamp, filters={})
     visitors = _take_in(tx, known, live)
     now = _latest(known.loaded, live)
-    return replace(known, stamp=stamp, live=live, now=now, visitors=visitors, filters={})
+    due = known.due if _period(account) else -math.inf
+    return replace(known, stamp=stamp, live=live, now=now, due=due, visitors=visitors, filters={})
 
 
 def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
@@ -349,6 +354,7 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
         read=read,
         now=_latest(loaded, live),
         exploration=_exploration(recipe, campaign),
+        due=-math.inf,
         visitors=visitors,
         asked=asked,
     )
@@ -360,6 +366,49 @@ def _exploration(recipe: Recipe, campaign: Campaign) -> Exploration | None:
     if not recipe.explores or weight == 0:
         return None
     return Exploration(weight, float(given["explorationItemAgeCutOff"]))
+
+
+def _updated(tx: Connection, account: Account, known: _Deployment, now: float) -> _Deployment:
+    """Let exploration know of items and events that came in: every two hours, or as the operator has it.
+
+    The model stays as it is.  A version that another one has followed, or that was made by an UPDATE, learns nothing
+    more.
+    """
+    if not known.recipe.explores:
+        return replace(known, due=math.inf)
+    begin, end = _life(tx, account, known.campaign)
+    period = _period(account)
+    until, due = end, math.inf
+    if period:
+        updates = (min(now, end) - begin) // period
+        until = begin + (updates * period if updates else 0)
+        due = until + period if now < end else math.inf
+    dataset = known.datasets["INTERACTIONS"].dataset_arn
+    answered, known.read["LEARNT"] = events.after(tx, dataset, known.read["LEARNT"], until)
+    known.loaded.learn(answered)
+    known.loaded.explore_until(until)
+    return replace(known, due=due)
+
+
+def _period(account: Account) -> float:
+    """Seconds between two updates of exploration, 0 to know of everything at once."""
+    return 3600 * account.quotas["hours_between_exploration_updates"]
+
+
+def _life(tx: Connection, account: Account, campaign: Campaign) -> tuple[float, float]:
+    """From when to when exploration with a campaign's version learns of what comes in, epoch seconds."""
+    if RECOMMENDER in campaign.campaign_arn:
+        return campaign.creation_date_time.timestamp(), math.inf
+    version = records.get(tx, account, SolutionVersion, campaign.solution_version_arn)
+    begin = version.creation_date_time
+    if version.training_mode == "UPDATE":
+        return begin.timestamp(), begin.timestamp()
+    followers = [
+        one.last_updated_date_time.timestamp()
+        for one in records.every(tx, account, SolutionVersion, version.solution_arn)
+        if one.status is Status.ACTIVE and one.creation_date_time > begin
+    ]
+    return begin.timestamp(), min(followers, default=math.inf)
 
 
 def _documents(tx: Connection, campaign: Campaign) -> list[bytes]:
@@ -404,11 +453,10 @@ def _load(
         raise ResourceNotFoundException(
             f"The model of {version} is gone from {folder}: bring it back, or move the campaign to another version."
         ) from error
-    # Each event is read by visitors when they come; here those are read that exploration learns from.
-    arn = found["INTERACTIONS"].dataset_arn
-    answered, read["INTERACTIONS"] = events.after(tx, arn, 0) if recipe.explores else ((), events.last_event(tx, arn))
-    if recipe.explores:
-        loaded.learn(answered)
+    # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
+    read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
+    if recipe.explores and "ITEMS" in found:
+        loaded.arrived(events.put_times(tx, found["ITEMS"].dataset_arn))
     return loaded, read
 
 
@@ -419,8 +467,11 @@ def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]
     everybody = any(name not in of.values() for name in changed)  # somebody was taken out
     gone: set[str | None] = set()
     if of.get("ITEMS") in changed:
-        rows, known.read["ITEMS"] = events.records(tx, of["ITEMS"], known.read["ITEMS"])
+        before = known.read["ITEMS"]
+        rows, known.read["ITEMS"] = events.records(tx, of["ITEMS"], before)
         known.loaded.put_items(rows)
+        if known.recipe.explores:
+            known.loaded.arrived(events.put_times(tx, of["ITEMS"], before))
         everybody = True  # they may have met the item before
     if of.get("USERS") in changed:
         rows, known.read["USERS"] = events.records(tx, of["USERS"], known.read["USERS"])
@@ -428,8 +479,6 @@ def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]
         gone |= rows.keys()
     if of["INTERACTIONS"] in changed:
         answered, known.read["INTERACTIONS"] = events.after(tx, of["INTERACTIONS"], known.read["INTERACTIONS"])
-        if known.recipe.explores:
-            known.loaded.learn(answered)
         for event in answered:
             gone.update((event.session_id, event.user_id))
     if everybody:

@@ -404,7 +404,9 @@ EXPLORING = ("aws-user-personalization", "aws-user-personalization-v2")
 
 @pytest.fixture
 def exploring(deployed, recipes, monkeypatch):
-    """Campaigns whose model knows 40 of the 45 items: the others were put after training."""
+    """Campaigns that explore what comes in at once; five items are put after training."""
+    quotas = {**deployed.personalize.account.quotas, "hours_between_exploration_updates": 0}
+    deployed.personalize.account = replace(deployed.personalize.account, quotas=quotas)
     for name in EXPLORING:
         base = RECIPES["aws-user-personalization-v2"]
         monkeypatch.setitem(RECIPES, name, replace(base, name=name, explores=True))
@@ -513,6 +515,53 @@ def test_what_exploration_learnt_outlives_the_process(deployed, exploring):
     assert first.count("new1") > 3 * first.count("new2")
     runtime._PROCESSES.clear()
     assert [one[0] for one in map(ids, asked(deployed, campaign, 40, num_results=1))] == first
+
+
+@pytest.fixture
+def updated(deployed, exploring):
+    """A campaign all of whose places are explored, whose exploration learns every two hours."""
+    quotas = {**deployed.personalize.account.quotas, "hours_between_exploration_updates": 2}
+    deployed.personalize.account = replace(deployed.personalize.account, quotas=quotas)
+    return exploring(explorationWeight="1.0")
+
+
+def test_new_items_are_explored_after_an_update_which_makes_no_version(deployed, updated):
+    def versions():
+        (solution,) = deployed.personalize.list_solutions()["solutions"]
+        arn = solution.solution_arn
+        return deployed.personalize.list_solution_versions(solution_arn=arn)["solutionVersions"]
+
+    before = versions()
+    assert new_share(asked(deployed, updated)) == 0
+    deployed.personalize.clock.wait(2 * 3600)
+    assert new_share(asked(deployed, updated)) > 0
+    late = [{"itemId": "newest", "properties": '{"genre": "Jazz"}'}]
+    deployed.personalize.put_items(dataset_arn=deployed.items, items=late)
+    assert not any("newest" in ids(one) for one in asked(deployed, updated, num_results=60))
+    deployed.personalize.clock.wait(2 * 3600)
+    assert all("newest" in ids(one) for one in asked(deployed, updated, num_results=60))
+    assert versions() == before
+
+
+def test_what_was_clicked_counts_for_exploration_after_an_update(deployed, updated):
+    def learnt():
+        deployed.recommend(updated, user_id="u1")
+        loaded = runtime._process(deployed.personalize.account).deployments[updated].loaded
+        return loaded.knowledge.shown.sum()
+
+    react(deployed, None, "i1", impression=["i1", "i2"])
+    assert learnt() == 0
+    deployed.personalize.clock.wait(2 * 3600)
+    assert learnt() == 2
+    runtime._PROCESSES.clear()
+    assert learnt() == 2
+
+
+def test_a_version_that_another_has_followed_is_updated_no_more(deployed, updated):
+    (solution,) = deployed.personalize.list_solutions()["solutions"]
+    deployed.personalize.version(solution.solution_arn)
+    deployed.personalize.clock.wait(4 * 3600)
+    assert new_share(asked(deployed, updated)) == 0
 
 
 def test_a_put_leaves_what_is_known_of_others(deployed, personal):
