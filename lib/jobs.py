@@ -49,7 +49,7 @@ from lib.resources.quotas import quotas
 from lib.resources.recommenders import Recommender
 from lib.resources.solution_versions import SolutionVersion
 from lib.store import jobs
-from lib.store.database import Store
+from lib.store.database import Store, is_full
 from lib.store.jobs import State
 
 Tell = Callable[[Progress], None]
@@ -315,6 +315,11 @@ def _work(account: Account, job: Row) -> None:
         with account.store.transaction() as tx:
             _end(tx, account, job, work.failed, str(error))
     except Exception as error:
+        if is_full(error):
+            reason = f"No space is left where the store is, {account.store.location}: free some, and create it again."
+            with account.store.transaction() as tx:
+                _end(tx, account, job, work.failed, reason)
+            return
         log = _log(account, job)
         with account.store.transaction() as tx:
             reason = f"Internal error: {type(error).__name__}: {str(error)[:200]}. The traceback is in {log}."

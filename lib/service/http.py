@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from lib.resources.errors import ApiError, ThrottlingException
 from lib.service import model, sigv4, wire
 from lib.service.dispatch import Dispatcher
+from lib.store.database import is_full
 
 BODY_BYTES = 4 * 2**20  # ten items with properties of 32,000 characters, each escaped to twelve bytes
 DISCARDED_BYTES = 4 * BODY_BYTES  # read and dropped, so that whoever sent too much can still read why it was refused
@@ -234,9 +235,13 @@ class Application:
             return wire.answer(
                 self.dispatcher, method, target, headers, body, request_id=request_id, authorise=self.authorise
             )
-        except Exception:
+        except Exception as fault:
             self.log(line(event="failure", request=request_id, traceback=traceback.format_exc()))
-            error = InternalFailure(f"The service failed; its log says why under request {request_id}")
+            error = InternalFailure(
+                "No space is left where the service keeps its store: free some, and send the request again"
+                if is_full(fault)
+                else f"The service failed; its log says why under request {request_id}"
+            )
             return wire.refuse(method, path, error, request_id=request_id)
 
     def _log(self, request_id: str, answered: wire.Answer, seconds: float) -> None:
