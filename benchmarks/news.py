@@ -6,8 +6,8 @@
   truth.
 * ``cold``: among articles nobody had read when training ended, textbook NDCG@10 of those read next, with and without
   the textual columns; simulated and MIND.
-* ``update``: the simulated site's newest 15 % as news to a trained model: what going on costs against training anew, and
-  how both and the old model serve held-out readers.
+* ``update``: the simulated site's newest 15 % as news to a trained model: what going on costs against training anew,
+  and how both and the old model serve held-out readers.
 
 ``python benchmarks/news.py [--data FOLDER] [--protocol NAMES] [METHOD ...]``; the data are looked for in
 ``../shared/data``.  Intervals are 95 % bootstrap intervals over impressions or readers.
