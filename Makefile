@@ -43,11 +43,11 @@ lint: env  ## style and format of the code
 unit: env  ## the tests that take seconds
 	$(FIXED) $(BIN)/pytest
 
-notebooks: env  ## the notebooks against their stored outputs, then a second run byte by byte
+notebooks: env  ## the notebooks against their stored outputs, then a second run byte by byte, and one over the wire
 	@runs=$$(mktemp -d) && trap 'pkill -f "lib.service.*$$runs"; rm -rf "$$runs"' EXIT \
 	&& export WORKBOOK_RUNS="$$runs" WORKBOOK_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 \
 	&& $(FIXED) $(BIN)/pytest -x --nbval --nbval-current-env notebooks \
-	&& $(BIN)/pytest -m whole_run tests/test_reproducible.py
+	&& $(BIN)/pytest -m whole_run tests/test_reproducible.py tests/test_endpoint.py
 
 refresh: env  ## compute the stored outputs of the notebooks anew
 	@$(PYTHON) -m lib.run quickstart --refresh

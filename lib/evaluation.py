@@ -7,6 +7,8 @@ The table of an evaluation holds all that metrics, slices and comparisons need, 
 | USER_ID, NOW | whom a list was made for, and when: the time of the first held-out interaction, epoch seconds |
 | HISTORY_LENGTH, COLD | known interactions; fewer than ``COLD_LENGTH`` |
 | RECOMMENDED, RELEVANT | item ids: the list, best first; what the user did next, each item once |
+| CHANCES | of each recommended item, what the model gave it to be the very next: softmax over the catalogue |
+| NEXT | item id of the very next interaction |
 | HIT_RANKS | ranks, from 1, of the recommended items that are relevant |
 | RECOMMENDED_POPULARITY, RELEVANT_POPULARITY | for each item, the share of training users who know it |
 | CATALOGUE_SIZE | items in Interactions and Items together, the same in every row |
@@ -19,18 +21,22 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sparse
 
 from lib import metrics
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
 from lib.data.splits import Split, split_time
 from lib.ranking import SCORED_AT_ONCE, Ranked, rank, recommend
-from lib.recipes.recipe import Model, Progress, Recipe, Request, Value
+from lib.recipes.recipe import Model, Progress, Recipe, Request, Segmenter, Value
 from lib.reproducible import fix
 
 K = 25  # the longest list that Personalize's metrics look at
 OBJECTIVE_K = 100  # the list that average_rewards_at_k picks the 25 most rewarding items from
 COLD_LENGTH = 5
 HISTORY_LENGTHS = (0, 1, 5, 20, 100)  # lower bounds of the slices by history length
+
+SEGMENT_SHARE = 0.01  # of all users, that a segment of an evaluation holds
+MOST_QUERIES = 5_000  # of an evaluation of segments
 
 NDCG = "normalized_discounted_cumulative_gain_at_25"
 
@@ -42,14 +48,15 @@ Oracle = Callable[[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray], list[st
 class Questions:
     """What a split asks of a model.
 
-    user_ids: (U,) str, sorted.  requests: one a user.  history_lengths: (U,) int.  rows, item_ids, weights: (P,) the
-    row of the user, an item of theirs that was held out, each once, and the greatest weight of its events; weights is
-    None where the solution does not weigh events.
+    user_ids: (U,) str, sorted.  requests: one a user.  history_lengths: (U,) int.  next_items: (U,) str, the item of
+    the first held-out interaction.  rows, item_ids, weights: (P,) the row of the user, an item of theirs that was held
+    out, each once, and the greatest weight of its events; weights is None where the solution does not weigh events.
     """
 
     user_ids: np.ndarray
     requests: list[Request]
     history_lengths: np.ndarray
+    next_items: np.ndarray
     rows: np.ndarray
     item_ids: np.ndarray
     weights: np.ndarray | None
@@ -101,7 +108,15 @@ def ask(
         pairs["weight"] = held_out["EVENT_TYPE"].str.lower().map(reward).fillna(0.0).to_numpy(dtype=np.float64)
     pairs = pairs.groupby(["row", "item"], as_index=False)["weight"].max()
     item_ids, weights = pairs["item"].to_numpy(dtype=str), pairs["weight"].to_numpy()
-    return Questions(user_ids, requests, lengths, pairs["row"].to_numpy(), item_ids, weights if event_weights else None)
+    return Questions(
+        user_ids,
+        requests,
+        lengths,
+        held_out["ITEM_ID"].to_numpy(dtype=str)[first],
+        pairs["row"].to_numpy(),
+        item_ids,
+        weights if event_weights else None,
+    )
 
 
 def evaluate(
@@ -131,7 +146,7 @@ def evaluate(
 
     def answer(part: slice, k: int) -> Ranked:
         requests = questions.requests[part]
-        return recommend(model, requests, k, _allowed(requests, born, len(item_ids), repeats))
+        return recommend(model, requests, k, _allowed(requests, born, len(item_ids), repeats), chances=True)
 
     return _table(questions, answer, item_ids, split, datasets, objective)
 
@@ -176,6 +191,55 @@ def evaluate_later(
     past = Datasets(interactions=split.train, items=datasets.items, users=datasets.users, schemas=datasets.schemas)
     model = recipe.fit(past, parameters, seed=seed, progress=progress)
     return evaluate(model, split, datasets, recipe.recipe_type)
+
+
+def evaluate_segments(
+    model: Segmenter,
+    split: Split,
+    datasets: Datasets,
+    queries: Callable[[Datasets, Catalogue], Mapping[str, np.ndarray]],
+    *,
+    seed: int,
+) -> pd.DataFrame:
+    """Ask for the likeliest 1 % of all users for each query that a user of the split did something about.
+
+    model: fitted on ``split.train``, in which each user has an older part.  queries: as the recipe declares.
+    Columns QUERY, RECOMMENDED (user ids, best first), ACTUAL and HITS (how many users did something about it, and how
+    many of these were recommended), USERS (of Interactions and Users, the same in every row).  Of more than
+    ``MOST_QUERIES`` queries so many are drawn.
+    """
+    n_items, n_users = len(model.catalogue.item_ids), len(model.user_ids)
+    user = pd.Index(model.user_ids).get_indexer(split.held_out["USER_ID"].to_numpy(dtype=str))
+    item = pd.Index(model.catalogue.item_ids).get_indexer(split.held_out["ITEM_ID"].to_numpy(dtype=str))
+    known = (user >= 0) & (item >= 0)
+    did = sparse.csr_matrix((np.ones(known.sum(), bool), (item[known], user[known])), (n_items, n_users))
+    all_users = {*model.user_ids.tolist(), *([] if datasets.users is None else datasets.users["USER_ID"])}
+    k = max(1, int(SEGMENT_SHARE * len(all_users) + 0.5))
+    asked = {name: items for name, items in queries(datasets, model.catalogue).items() if did[items].nnz}
+    if not asked:
+        raise ValueError("no user did anything that could be asked about; add interactions, or values to the Items")
+    names = sorted(np.random.default_rng(seed).permutation(sorted(asked))[:MOST_QUERIES].tolist())
+    rows = []
+    step = max(1, SCORED_AT_ONCE // n_users)
+    for start in range(0, len(names), step):
+        part = names[start : start + step]
+        ranked = rank(model.scores([asked[name] for name in part]), k).items
+        for name, chosen in zip(part, ranked):
+            actual, chosen = np.unique(did[asked[name]].indices), chosen[chosen >= 0]
+            hits = int(np.isin(chosen, actual).sum())
+            rows.append((name, model.user_ids[chosen].astype(object), len(actual), hits, len(all_users)))
+    return pd.DataFrame(rows, columns=["QUERY", "RECOMMENDED", "ACTUAL", "HITS", "USERS"])
+
+
+def segment_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """What GetSolutionMetrics answers for segments, of the table of ``evaluate_segments``; rounded to 4 decimals."""
+    reached = len(pd.unique(np.concatenate(table["RECOMMENDED"].to_list())))
+    found = {
+        "coverage": reached / table["USERS"].iloc[0],
+        "hits_at_1_percent": table["HITS"].mean(),
+        "recall_at_1_percent": (table["HITS"] / table["ACTUAL"]).mean(),
+    }
+    return {name: round(float(value), 4) for name, value in found.items()}
 
 
 def hit_matrix(table: pd.DataFrame, k: int = K) -> np.ndarray:
@@ -312,6 +376,26 @@ def popularity_bias(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("version")
 
 
+def reliability(table: pd.DataFrame, *, bins: int = 8) -> pd.DataFrame:
+    """How often what was recommended came next, by the chance that the model gave it: equal where it is calibrated.
+
+    Bins hold as many recommended items each, least likely first.  Columns recommended (items in the bin), chance (their
+    mean), came_next (the share that was the very next interaction), low, high (its 95 % interval, Wilson's).
+    """
+    from scipy.stats import binomtest  # half a second that a service would pay at its start
+
+    chances = np.concatenate([np.empty(0, np.float32), *table["CHANCES"]]).astype(np.float64)
+    came = np.concatenate(
+        [np.asarray(shown) == item for shown, item in zip(table["RECOMMENDED"], table["NEXT"])]
+    ).astype(bool)
+    order = np.argsort(chances, kind="stable")
+    rows = []
+    for part in filter(len, np.array_split(order, bins)):
+        interval = binomtest(int(came[part].sum()), len(part)).proportion_ci(method="wilson")
+        rows.append([len(part), chances[part].mean(), came[part].mean(), interval.low, interval.high])
+    return pd.DataFrame(rows, columns=["recommended", "chance", "came_next", "low", "high"])
+
+
 def share_of_oracle(
     table: pd.DataFrame, oracle: pd.DataFrame, *, seed: int, metric: str = "textbook_ndcg_at_10"
 ) -> metrics.Interval:
@@ -370,7 +454,8 @@ def _table(
     """Ask in parts, so that memory does not grow with the users, and lay the table."""
     users, k = len(questions.requests), OBJECTIVE_K if objective else K
     step = max(1, SCORED_AT_ONCE // max(1, len(item_ids)))
-    items = np.concatenate([answer(slice(start, start + step), k).items for start in range(0, users, step)])
+    ranked = [answer(slice(start, start + step), k) for start in range(0, users, step)]
+    items, chances = (np.concatenate(parts) for parts in zip(*((part.items, part.scores) for part in ranked)))
     relevant = pd.Index(item_ids).get_indexer(questions.item_ids)
     reachable = relevant >= 0
     found = metrics.hits(items, questions.rows[reachable], relevant[reachable])
@@ -378,8 +463,9 @@ def _table(
     numbers = catalogue(datasets)
     knows = split.train.groupby("ITEM_ID", sort=False)["USER_ID"].nunique() / split.train["USER_ID"].nunique()
     popularity = knows.reindex(item_ids, fill_value=0.0).to_numpy(dtype=np.float32)
-    lengths = (items[:, :K] >= 0).sum(axis=1)
-    shown = items[:, :K][items[:, :K] >= 0]
+    places = items[:, :K] >= 0
+    lengths = places.sum(axis=1)
+    shown = items[:, :K][places]
     ranks = np.nonzero(found[:, :K])[1] + 1
     bounds = np.cumsum(np.bincount(questions.rows, minlength=users))[:-1]  # rows are in order
     columns = {
@@ -389,6 +475,8 @@ def _table(
         "COLD": questions.history_lengths < COLD_LENGTH,
         "RECOMMENDED": np.split(item_ids[shown].astype(object), np.cumsum(lengths)[:-1]),
         "RECOMMENDED_POPULARITY": np.split(popularity[shown], np.cumsum(lengths)[:-1]),
+        "CHANCES": np.split(chances[:, :K][places].astype(np.float32), np.cumsum(lengths)[:-1]),
+        "NEXT": questions.next_items.astype(object),
         "HIT_RANKS": np.split(ranks, np.cumsum(found[:, :K].sum(axis=1))[:-1]),
         "RELEVANT": np.split(questions.item_ids.astype(object), bounds),
         "RELEVANT_POPULARITY": np.split(
@@ -458,6 +546,7 @@ def _without_repeats(questions: Questions, item_ids: np.ndarray) -> Questions:
         questions.user_ids[users],
         [questions.requests[user] for user in users],
         questions.history_lengths[users],
+        questions.next_items[users],
         rows,
         questions.item_ids[new],
         None if questions.weights is None else questions.weights[new],

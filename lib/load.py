@@ -53,11 +53,13 @@ def measure(
     clients: int,
     requests: int,
     seconds: float = math.inf,
+    per_second: float = math.inf,
     headers: Sequence[tuple[str, str]] = (("Content-Type", "application/json"),),
 ) -> Measurement:
     """POST ``bodies`` in turn, over and over, ``requests`` times in all, from ``clients`` at once.
 
-    url: scheme, host and port of a service on this machine.  seconds: after which no more is asked, if sooner.  Runs
+    url: scheme, host and port of a service on this machine.  seconds: after which no more is asked, if sooner.
+    per_second: how many are asked in a second at most, evenly; one that is late counts from when it was due.  Runs
     in a thread of its own, so notebooks, which have an event loop already, may call it.  Raises ValueError for what it
     will not do, ConnectionError if the service is not there or goes away, TimeoutError if it is silent for half a
     minute.
@@ -73,7 +75,7 @@ def measure(
     messages = [f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
     with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
         return thread.submit(
-            uvloop.run, _measure(host, port, messages, min(clients, requests), requests, seconds)
+            uvloop.run, _measure(host, port, messages, min(clients, requests), requests, seconds, per_second)
         ).result()
 
 
@@ -90,13 +92,13 @@ def _loopback(url: str) -> tuple[str, int]:
 
 
 async def _measure(
-    host: str, port: int, messages: list[bytes], clients: int, requests: int, seconds: float
+    host: str, port: int, messages: list[bytes], clients: int, requests: int, seconds: float, per_second: float
 ) -> Measurement:
     loop = asyncio.get_running_loop()
-    work = _Work(itertools.cycle(messages), requests, math.inf)
+    work = _Work(itertools.cycle(messages), requests, math.inf, 1 / per_second)
     connected = [(await loop.create_connection(lambda: _Client(work), host, port))[1] for _ in range(clients)]
     started = time.perf_counter()
-    work.until = started + seconds
+    work.due, work.until = started, started + seconds
     try:
         for client in connected:
             client.ask()
@@ -116,11 +118,13 @@ async def _measure(
 
 @dataclass(slots=True)
 class _Work:
-    """What the clients share: the messages, how many may still be sent, and until when."""
+    """What the clients share: the messages, how many may still be sent, until when, and when the next one is due."""
 
     messages: Iterator[bytes]
     left: int
     until: float
+    interval: float
+    due: float = 0.0
 
 
 class _Client(asyncio.Protocol):
@@ -138,6 +142,16 @@ class _Client(asyncio.Protocol):
             self.done.set_result(None)
             return
         self.work.left -= 1
+        if self.work.interval:
+            self.work.due, due = self.work.due + self.work.interval, self.work.due
+            wait, self.asked = due - self.asked, due
+            if wait > 0:
+                asyncio.get_running_loop().call_later(wait, self._send)
+                return
+        self._send()
+
+    def _send(self) -> None:
+        self.asked = min(self.asked, time.perf_counter())  # a timer may be early by its grain
         self.transport.write(next(self.work.messages))
 
     def connection_made(self, transport: asyncio.Transport) -> None:

@@ -15,6 +15,7 @@ from lib.load import Measurement
 
 BLUE, ORANGE, GREY = "#20639b", "#d9772b", "#8a8f98"
 PALETTE = (BLUE, ORANGE, "#3caea3", "#a23b72", "#6b8e23", "#c9a227", "#7768ae", "#b0413e", "#4f5d75", "#2d936c", GREY)
+BRIEF = 50  # first visits of an arm, whose mean says nothing yet
 STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": GREY,
@@ -140,6 +141,34 @@ def slices(ax: Axes, table: pd.DataFrame, metric: str, by: str) -> None:
     ax.set(title=f"{metric} by {by}", ylabel=metric, xlabel=by)
     ax.grid(axis="x", visible=False)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def reliability(ax: Axes, table: pd.DataFrame) -> None:
+    """Chance given against share that came, on logarithmic axes.  table: columns chance, came_next, low, high."""
+    around = np.abs(table[["low", "high"]].to_numpy().T - table["came_next"].to_numpy())
+    ends = [table["chance"].min() / 2, min(1.0, table["chance"].max() * 2)]
+    ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1)
+    ax.errorbar(table["chance"], table["came_next"], yerr=around, fmt="o", color=BLUE, ecolor=GREY, markersize=4)
+    ax.set(title="Chance given and share that came (dashed: equal)", xscale="log", yscale="log")
+    ax.set(xlabel="chance that the model gave", ylabel="share that came next")
+
+
+def visits(axes: Sequence[Axes], visited: pd.DataFrame, new_items: Sequence[str]) -> None:
+    """Share of the clicks of the best lists that an arm's lists missed until then, and its clicks on new items.
+
+    axes: two.  visited: columns arm, expected, best, clicked, as ``lib.replay.replay`` gives them.
+    """
+    left, right = axes
+    new = set(new_items)
+    for colour, (arm, part) in zip(PALETTE, visited.groupby("arm", sort=True)):
+        visit = np.arange(1, len(part) + 1)
+        found = [sum(item in new for item in clicked) for clicked in part["clicked"]]
+        missed = 100 * (1 - part["expected"].cumsum() / part["best"].cumsum())
+        left.plot(visit[BRIEF:], missed[BRIEF:], color=colour, label=arm)
+        right.plot(visit, np.cumsum(found), color=colour, label=arm)
+    left.set(title="Regret", xlabel="visit", ylabel="of the best lists' clicks (%)")
+    right.set(title="Clicks on new items", xlabel="visit", ylabel="clicks")
+    left.legend()
 
 
 def latency(axes: Sequence[Axes], measurements: Mapping[int, Measurement]) -> None:

@@ -1,5 +1,6 @@
 """Scores -> ranked items.  The only place that sorts: evaluation, campaigns and batch jobs rank through here."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,9 @@ import numpy as np
 from lib.recipes.recipe import Model, Request
 
 RANKED_AT_ONCE = 2**18  # scores; they fit in a core's cache
+AHEAD = 1_024  # items that are sorted before anybody asks for so many
 SCORED_AT_ONCE = 2**22  # scores; 16 MiB
+SHARPNESS = 2.0  # of the draw: 0 would be even among candidates, infinity the highest bound alone
 MINUS_INFINITY = np.float32(-np.inf).view(np.int32)
 
 
@@ -26,11 +29,50 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """One list with promoted items among the others.  items, scores: (K,) as in ``Ranked``.  promoted: (K,) bool."""
+    """One list with promoted items among the others.  items: as in ``Ranked`` without -1.  promoted: which they are."""
 
-    items: np.ndarray
+    items: list[int]
+    promoted: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """One list, of which some places were drawn.
+
+    items: at most K, as in ``Ranked`` without -1.  explored: whether a place was drawn.  propensity: the chance of the
+    item that stands there to stand there, given those before it; what off-policy evaluation divides by.
+    """
+
+    items: list[int]
+    explored: list[bool]
+    propensity: list[float]
+
+
+@dataclass(slots=True)
+class Ordered:
+    """One row of scores, (I,) float32, whose best are asked for again and again; gives what ``rank`` gives.
+
+    No more is sorted than was asked for; with a filter, ``AHEAD``, and all only where a filter leaves too few of those.
+    """
+
     scores: np.ndarray
-    promoted: np.ndarray
+    _first: Ranked | None = None
+
+    def best(self, k: int, allowed: np.ndarray | None = None) -> Ranked:
+        """The k best, one row.  allowed: (I,) bool, the candidates; None for all."""
+        width = min(k if allowed is None else max(k, AHEAD), len(self.scores))
+        first = self._first
+        if first is None or first.items.shape[1] < width:
+            first = self._first = rank(self.scores[None], width)
+        items, scores = first.items[:1], first.scores[:1]
+        if k > len(self.scores):
+            return rank(self.scores[None], k, allowed)
+        if allowed is None:
+            return Ranked(items[:, :k], scores[:, :k])
+        place = np.flatnonzero(allowed[items[0]] & (items[0] >= 0))[:k]
+        if len(place) < k:
+            return rank(self.scores[None], k, allowed)
+        return Ranked(items[:, place], scores[:, place])
 
 
 def rank(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Ranked:
@@ -132,19 +174,81 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return exponent
 
 
-def promote(ranked: Ranked, promoted: Ranked, k: int, percent: int, rng: np.random.Generator) -> Promoted:
+def promote(items: Sequence[int], promoted: Ranked, k: int, percent: int, rng: np.random.Generator) -> Promoted:
     """Put promoted items at random positions of a list of k; both kinds keep the order of their ranking.
 
-    ranked, promoted: one row each, at least k wide; the promotion's filter made ``promoted``, the request's ``ranked``.
-    Promoted are floor(percent of k), at least one, fewer where fewer match; the others fill up.
+    items: k of them where there are so many, as the request's filter lets them through.  promoted: one row, at least k
+    wide, as the promotion's filter does.  Promoted are floor(percent of k), at least one, fewer where fewer match; the
+    others fill up.
     """
     share = max(1, k * percent // 100) if k else 0
-    chosen = promoted.items[0][promoted.items[0] >= 0][:share]
-    others = np.flatnonzero((ranked.items[0] >= 0) & ~np.isin(ranked.items[0], chosen))[: k - len(chosen)]
-    length = len(chosen) + len(others)
-    place = np.zeros(length, dtype=bool)
-    place[rng.choice(length, size=len(chosen), replace=False)] = True
-    items, scores = np.empty(length, np.int32), np.empty(length, np.float32)
-    items[place], scores[place] = chosen, promoted.scores[0][: len(chosen)]
-    items[~place], scores[~place] = ranked.items[0][others], ranked.scores[0][others]
-    return Promoted(items, scores, place)
+    chosen = promoted.items[0][promoted.items[0] >= 0][:share].tolist()
+    taken = set(chosen)
+    others = [item for item in items if item not in taken][: k - len(chosen)]
+    place = np.zeros(len(chosen) + len(others), dtype=bool)
+    place[rng.choice(len(place), size=len(chosen), replace=False)] = True
+    first, rest = iter(chosen), iter(others)
+    return Promoted([next(first) if put else next(rest) for put in place.tolist()], place.tolist())
+
+
+class Lottery:
+    """Items that may be explored, each with a share in proportion to exp(``SHARPNESS`` bound)."""
+
+    def __init__(self, candidates: np.ndarray, bounds: np.ndarray):
+        """candidates: (C,) different items.  bounds: (C,) float32, on their logits."""
+        tempered = SHARPNESS * (bounds - bounds.max(initial=np.float32(-np.inf))).astype(np.float64)
+        self.shares = np.exp(np.maximum(tempered, -700))  # none is 0
+        self.items = candidates
+        self.share: dict[int, float] = dict(zip(candidates.tolist(), self.shares.tolist()))
+        self.total = float(self.shares.sum())
+
+    def left(self, used: set[int]) -> float:
+        """The shares of all that are not used, added up."""
+        return math.fsum(share for item, share in self.share.items() if item not in used)
+
+    def order(self, rng: np.random.Generator) -> list[int]:
+        """All candidates in a random order; whoever leaves some out still draws the others in proportion.
+
+        A race of exponential waiting times, each at the rate of its share: who comes next among any that are left is
+        independent of what was left out (Plackett 1975; Efraimidis & Spirakis 2006).
+        """
+        return self.items[np.argsort(rng.standard_exponential(len(self.items)) / self.shares)].tolist()
+
+
+def explore(items: Sequence[int], lottery: Lottery, k: int, weight: float, rng: np.random.Generator) -> Explored:
+    """A list of k in which each place is drawn with chance ``weight``; elsewhere the best item that is left stands.
+
+    items: best first, k of them where there are so many.  A draw takes one of the candidates that are left, in
+    proportion to their shares; where either kind has run out, the other takes the place.
+    """
+    best = iter(items)
+    drawn = iter(lottery.order(rng))
+    share, total, n_left = lottery.share, lottery.total, len(lottery.items)
+    used: set[int] = set()
+    shown, marks, chances = [], [], []
+    by_model = next(best, None)
+    for mark in (rng.random(k) < weight).tolist():
+        if by_model is None and not n_left:
+            break
+        chance = weight if n_left and by_model is not None else float(n_left > 0)  # of a draw
+        mark = n_left > 0 and (mark or by_model is None)
+        item = by_model
+        if mark:
+            item = next(drawn)
+            while item in used:
+                item = next(drawn)
+        own = share.get(item)
+        propensity = 1 - chance if item == by_model else 0.0
+        shown.append(item)
+        marks.append(mark)
+        used.add(item)
+        if own is not None:
+            if chance:
+                propensity = min(1.0, propensity + chance * own / total)
+            n_left, total = n_left - 1, total - own
+            if total < 1e-6 * own:  # the difference of two like numbers says little
+                total = lottery.left(used)
+        chances.append(propensity)
+        while by_model in used:
+            by_model = next(best, None)
+    return Explored(shown, marks, chances)

@@ -21,12 +21,12 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data.datasets import Datasets
-from lib.data.splits import split_users
-from lib.evaluation import evaluate, solution_metrics
+from lib.data.splits import Split, split_newest, split_users
+from lib.evaluation import evaluate, evaluate_segments, segment_metrics, solution_metrics
 from lib.recipes.recipe import Model, Progress, Recipe, Value
 from lib.reproducible import fix
 
-MEASURED = ("USER_PERSONALIZATION", "PERSONALIZED_RANKING", "RELATED_ITEMS", "POPULAR_ITEMS")  # by the lists they make
+MEASURED = ("USER_PERSONALIZATION", "PERSONALIZED_RANKING", "RELATED_ITEMS", "POPULAR_ITEMS", "USER_SEGMENTATION")
 STEPS = 1000  # one scale for a whole training
 PHASES = {"split": (0, 600), "evaluation": (600, 650), "served": (650, STEPS)}  # where each lies on it
 
@@ -54,7 +54,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     split_model, evaluation = folder / "split_model", folder / "evaluation.parquet"
     if not (folder / "model").exists():
-        split = split_users(datasets.interactions, seed=seed)
+        split = _split(recipe, datasets, seed)
         if not split_model.exists():
             listen = _listener(folder, "split", progress)
             fix(seed)
@@ -64,16 +64,29 @@ def train(
         model = recipe.load(split_model)  # also when just fitted: a training that was killed gives the same bytes
         if not (folder / "metrics.json").exists():
             listen = _listener(folder, "evaluation", progress)
-            table = evaluate(
-                model, split, datasets, recipe.recipe_type, event_weights=event_weights, objective=objective
-            )
+            if recipe.recipe_type == "USER_SEGMENTATION":
+                table = evaluate_segments(model, split, datasets, recipe.queries, seed=seed)
+                found = segment_metrics(table)
+            else:
+                table = evaluate(
+                    model, split, datasets, recipe.recipe_type, event_weights=event_weights, objective=objective
+                )
+                found = solution_metrics(table)
             with written(evaluation) as aside:
                 table.to_parquet(aside, index=False)
-            _write_metrics(folder, solution_metrics(table))
+            own = {} if recipe.measure is None else recipe.measure(model, datasets)
+            _write_metrics(folder, {**found, **{name: round(own[name], 4) for name in own}})
             listen(Progress(step=1, steps=1, measures={}))
         _fit_served(recipe, datasets, parameters, seed, folder, progress, start=model)
     shutil.rmtree(split_model, ignore_errors=True)
     return metrics_of(folder)
+
+
+def _split(recipe: Recipe, datasets: Datasets, seed: int) -> Split:
+    """Personalize's: of segments each user's newest fifth is held out, else a part of a tenth of the users."""
+    if recipe.recipe_type == "USER_SEGMENTATION":
+        return split_newest(datasets.interactions, share=0.2)
+    return split_users(datasets.interactions, seed=seed)
 
 
 def update(

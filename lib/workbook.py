@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache, partial
 from pathlib import Path
 
 import boto3
@@ -23,7 +24,7 @@ from botocore.client import BaseClient
 from tqdm.auto import tqdm
 
 from lib import evaluation, jobs, training, tuning
-from lib.data import preparation, tables
+from lib.data import preparation, simulator, tables
 from lib.data import schema as schemas
 from lib.data.datasets import Datasets, histories
 from lib.data.simulator import Truth
@@ -32,6 +33,7 @@ from lib.load import Measurement
 from lib.ranking import recommend
 from lib.recipes import RECIPES
 from lib.recipes.recipe import Model, Request
+from lib.replay import replay
 from lib.reproducible import environment
 from lib.resources import solution_versions
 from lib.resources.account import Account
@@ -41,8 +43,9 @@ from lib.service.client import connect
 from lib.service.dispatch import Dispatcher
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/workbook"
+IN_PROCESS, AWS = "in-process", "aws"  # endpoints that are no URL
 BUCKET = "workbook"
+QUOTAS = {"hours_between_exploration_updates": 0}  # days pass in seconds here
 POLL_SECONDS = 0.2
 START_SECONDS = 60
 MOVING = ("PENDING", "IN_PROGRESS", "STOPPING")
@@ -60,6 +63,7 @@ SHORT_NAMES = {
 
 
 _accounts: dict[str, Account] = {}  # stores that this process has opened
+_owner = {"region": REGION, "account": ACCOUNT}  # of ARNs
 
 
 def folder(run: str) -> Path:
@@ -97,32 +101,54 @@ def inputs(run: str, checksums: Mapping[str, str]) -> None:
 
 
 def account(run: str) -> Account:
-    """The account whose store lies in the run's folder."""
+    """The account whose store holds the run's resources: the one that 02_define_schema noted, or in the run's folder.
+
+    Raises FileNotFoundError where that is the store of a service which the profile does not name.
+    """
     if run not in _accounts:
+        store = noted(run, "store") or folder(run) / "store"
+        if noted(run, "endpoint") != IN_PROCESS and not noted(run, "store") and not store.is_dir():
+            raise FileNotFoundError(
+                f"what was made at {noted(run, 'endpoint')!r} is not in {store}: set 02_define_schema.store to the "
+                "store of the service there (its --store; for a database also files, its --files). Amazon shows "
+                "nobody its own, so a run on AWS ends where a notebook looks inside."
+            )
         _accounts[run] = jobs.open_account(
-            folder(run) / "store",
-            region=REGION,
-            account_id=ACCOUNT,
+            store,
+            files=noted(run, "files") or None,
+            region=_owner["region"],
+            account_id=_owner["account"],
             buckets={BUCKET: folder(run) / "data"},
+            changed_quotas=QUOTAS,
             seed=noted(run, "seed"),
         )
     return _accounts[run]
 
 
-def client(service: str, run: str, endpoint: str = "in-process") -> BaseClient:
-    """A boto3 client whose requests are answered in this process, at an endpoint URL, or with ``aws`` by Amazon."""
-    if endpoint == "in-process":
+def client(service: str, run: str, endpoint: str = IN_PROCESS) -> BaseClient:
+    """A boto3 client whose requests are answered in this process, at an endpoint URL, or with ``aws`` by Amazon.
+
+    With ``aws``, boto3's own settings say where that is and who asks, and ARNs are of that account and region.
+    """
+    if endpoint == IN_PROCESS:
         return connect(service, Dispatcher(account(run), OPERATIONS), REGION)
-    if endpoint == "aws":
-        return boto3.client(service)
+    if endpoint == AWS:
+        made = boto3.client(service)
+        _owner.update(region=made.meta.region_name, account=_caller())
+        return made
     # The service on this machine asks for no credentials, but boto3 does.
     keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
     return boto3.client(service, region_name=REGION, endpoint_url=endpoint, **keys)
 
 
+@cache
+def _caller() -> str:
+    return boto3.client("sts").get_caller_identity()["Account"]
+
+
 def arn(kind: str, name: str) -> str:
     """The ARN of a resource: here, as on AWS, it follows from kind and name."""
-    return f"arn:aws:personalize:{REGION}:{ACCOUNT}:{kind}/{name}"
+    return f"arn:aws:personalize:{_owner['region']}:{_owner['account']}:{kind}/{name}"
 
 
 def recipe_arn(recipe: str) -> str:
@@ -170,12 +196,13 @@ def start_service(run: str, port: int = 0) -> str:
     ready = folder(run) / "service.url"
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "lib.service", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--store", str(folder(run) / "store"), "--bucket", f"{BUCKET}={folder(run) / 'data'}"]
+    command += [*account(run).store.options(), "--bucket", f"{BUCKET}={folder(run) / 'data'}"]
     command += ["--region", REGION, "--account", ACCOUNT, "--ready-file", str(ready)]
+    command += [f"--quota={name}={number}" for name, number in QUOTAS.items()]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=environment(),
+            env=environment() | account(run).store.secrets(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -193,8 +220,10 @@ def start_service(run: str, port: int = 0) -> str:
     return url
 
 
-def service(run: str) -> str:
-    """Where the run's service listens; one that has been stopped since is started again on any free port."""
+def service(run: str, endpoint: str = IN_PROCESS) -> str:
+    """The endpoint, or where the run's own service listens; one that was stopped is started again on any free port."""
+    if endpoint != IN_PROCESS:
+        return endpoint
     path = folder(run) / "service.json"
     if path.exists():
         url = json.loads(path.read_text())["url"]
@@ -241,7 +270,7 @@ def upload(run: str, file: Path, bucket: str, endpoint: str) -> str:
     bucket: one in S3, as boto3's settings find it; BUCKET is the folder itself, for a service that knows it.
     """
     key = file.relative_to(folder(run) / "data").as_posix()
-    if endpoint != "in-process" and bucket != BUCKET:
+    if endpoint != IN_PROCESS and bucket != BUCKET:
         boto3.client("s3").upload_file(str(file), bucket, f"{run}/{key}")
         return f"s3://{bucket}/{run}/{key}"
     return f"s3://{BUCKET}/{key}"  # stands for the folder itself
@@ -263,6 +292,12 @@ def imported(run: str, kinds: Iterable[str]) -> pd.DataFrame:
         for kind, table in found.items()
     }
     return pd.DataFrame(rows).T
+
+
+def exported_gigabytes(run: str) -> float:
+    """Size of the CSV files that the run imports."""
+    files = (folder(run) / "data" / "exports" / noted(run, "export")).glob("*.csv")
+    return sum(file.stat().st_size for file in files) / 1e9
 
 
 def newest_time(run: str) -> int:
@@ -293,18 +328,23 @@ def last_items(run: str, user: str, columns: Sequence[str], count: int) -> pd.Da
 
 
 def newcomers(run: str, count: int, prefix: str = "new") -> list[dict[str, object]]:
-    """Items nobody has seen: descriptions of items that are popular now, as PutItems takes them, under new ids."""
+    """Items nobody has seen: ``described`` like items that are popular now, under new ids."""
     data = datasets(run)
-    schema = data.schemas["ITEMS"]
-    rows = data.items.set_index("ITEM_ID").loc[popular_items(run, count)]
+    rows = data.items.set_index("ITEM_ID").loc[popular_items(run, count)].reset_index()
+    rows["ITEM_ID"] = [f"{prefix}-{number}" for number in range(1, len(rows) + 1)]
     if "CREATION_TIMESTAMP" in rows:
         rows["CREATION_TIMESTAMP"] = newest_time(run)
     if "TITLE" in rows:
         rows["TITLE"] = "New: " + rows["TITLE"]
+    return described(run, rows)
+
+
+def described(run: str, rows: pd.DataFrame) -> list[dict[str, object]]:
+    """Rows of Items as PutItems names their members: itemId, and the columns of the schema that are filled."""
+    names = ("ITEM_ID", *datasets(run).schemas["ITEMS"].columns)
     return [
-        {"itemId": f"{prefix}-{number}"}
-        | {schemas.camel_case(name): value for name, value in row.items() if name in schema.columns and pd.notna(value)}
-        for number, row in enumerate(rows.to_dict("records"), start=1)
+        {schemas.camel_case(name): value for name, value in row.items() if name in names and pd.notna(value)}
+        for row in rows.to_dict("records")
     ]
 
 
@@ -426,14 +466,20 @@ def study(run: str, version_arn: str) -> optuna.Study:
 
 def oracle(run: str) -> pd.DataFrame | None:
     """The evaluation table of somebody who knows the truth of simulated data; None where there is none to know."""
-    truth = folder(run) / "data" / "raw" / "truth.npz"
-    if not truth.exists():
+    known = truth(run)
+    if known is None:
         return None
-    data, known = datasets(run), Truth.load(truth)
+    data = datasets(run)
     items = data.items[data.items["ITEM_ID"].isin(known.item_ids)]  # without those that were put since
     data = replace(data, items=items.reset_index(drop=True))
     split = split_users(data.interactions, seed=noted(run, "seed"))
     return evaluation.evaluate_oracle(known.relevance, split, data, "USER_PERSONALIZATION")
+
+
+def truth(run: str) -> Truth | None:
+    """Why the readers of a simulated site did what they did; None for data of which nobody knows."""
+    path = folder(run) / "data" / "raw" / "truth.npz"
+    return Truth.load(path) if path.exists() else None
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------
@@ -466,6 +512,59 @@ def recommendation_bodies(run: str, campaign: str, count: int) -> list[bytes]:
     users = datasets(run).interactions["USER_ID"].drop_duplicates().iloc[-count:]
     asked = {"campaignArn": arn("campaign", f"{run}-{campaign}"), "numResults": 25}
     return [json.dumps({**asked, "userId": user}).encode() for user in users]
+
+
+def visit(
+    run: str,
+    day: Truth,
+    runtime: BaseClient,
+    events: BaseClient,
+    campaigns: Mapping[str, str],
+    *,
+    places: int,
+    visits: int,
+) -> pd.DataFrame:
+    """Let the readers of a simulated site visit on its next ``day``, as ``lib.replay.replay`` tells.
+
+    campaigns: name -> ARN; each reader is always shown ``places`` items of the same one, none that they have read and
+    none that earlier notebooks made up.  Clicks are reported by PutEvents, with what was shown and the id of the
+    recommendation.
+    """
+    of_the_site = set(day.item_ids)
+    made_up = len(set(items(run).index) - of_the_site)
+
+    def ask(campaign_arn: str, user: str) -> tuple[str, list[str]]:
+        answer = runtime.get_recommendations(
+            campaignArn=campaign_arn,
+            userId=user,
+            numResults=places + made_up,
+            filterArn=arn("filter", f"{run}-not-read"),
+        )
+        found = [item["itemId"] for item in answer["itemList"]]
+        return answer["recommendationId"], [item for item in found if item in of_the_site][:places]
+
+    def report(user: str, recommendation_id: str, shown: Sequence[str], clicked: Sequence[str], at: int) -> None:
+        told = {"eventType": "click", "sentAt": at, "recommendationId": recommendation_id, "impression": list(shown)}
+        events.put_events(
+            trackingId=noted(run, "tracking_id"),
+            userId=user,
+            sessionId=f"{user}-{at}",
+            eventList=[{**told, "itemId": item} for item in clicked[:10]],  # as many as one call takes
+        )
+
+    read = datasets(run).interactions.groupby("USER_ID")["ITEM_ID"].agg(list).to_dict()
+    since = day.end + simulator.NIGHT
+    return replay(
+        day,
+        read,
+        {name: partial(ask, campaign_arn) for name, campaign_arn in campaigns.items()},
+        report,
+        places=places,
+        visits=visits,
+        since=since,
+        until=day.end + simulator.DAY,
+        seed=noted(run, "seed"),
+    )
 
 
 def load_summary(measured: Mapping[int, Measurement]) -> dict[str, str]:

@@ -9,9 +9,10 @@ import pytest
 from lib.campaigns import Campaign, Promotion, Restriction
 from lib.data.datasets import Datasets
 from lib.data.schema import Field, Schema
+from lib.exploration import Exploration
 from lib.filters import parse
 from lib.recipes import RECIPES
-from lib.store.events import LiveEvent
+from lib.store.events import Answered, LiveEvent
 
 ITEMS = Schema(
     name="Items",
@@ -129,7 +130,7 @@ def test_a_saved_version_answers_like_the_trained_one(popular, tmp_path):
 
 def test_scores_are_shares_of_the_whole_catalogue():
     everything = recommend(echo())
-    assert sum(everything.scores) == pytest.approx(1, abs=1e-12)
+    assert sum(everything.scores) == pytest.approx(1, abs=1e-6)
     filtered = recommend(echo(), restriction=only('EXCLUDE ItemID WHERE Items.GENRE IN ("Folk")'))
     share = dict(zip(everything.item_ids, everything.scores))
     assert filtered.scores == [share[item] for item in filtered.item_ids]
@@ -305,3 +306,92 @@ def test_a_ranking_of_unknown_items_alone_is_their_order():
 def test_a_ranking_can_carry_metadata_also_of_items_the_model_does_not_know():
     answer = rerank(echo(), ["?", "f", "a"], metadata_columns=["PRICE"])
     assert answer.metadata == [{"price": "1.5"}, {}, {"price": "6.0"}]
+
+
+def explore(campaign, weight=1.0, cut_off=30.0, seed=1, user="x", n=25, **options):
+    rng = np.random.Generator(np.random.Philox(seed))
+    return recommend(campaign, user, n=n, exploration=Exploration(weight, cut_off), rng=rng, **options)
+
+
+def test_without_weight_the_list_is_the_models_to_the_letter():
+    assert explore(echo(), 0.0) == recommend(echo(), "x")
+
+
+def test_new_items_that_the_model_does_not_know_are_shown_by_exploration_alone():
+    campaign = echo()
+    assert {"f", "g"}.isdisjoint(recommend(campaign, "x").item_ids)
+    assert "f" in explore(campaign).item_ids and "g" not in explore(campaign).item_ids
+    campaign.put_items({"g": {"GENRE": "Pop"}})
+    answer = explore(campaign)
+    assert sorted(answer.item_ids) == list("abcdefg")
+    assert [item for item, mark in zip(answer.item_ids, answer.explored) if mark] in (["f", "g"], ["g", "f"])
+    assert sum(answer.scores) == pytest.approx(1, abs=1e-6) and min(answer.scores) > 0
+
+
+def test_an_item_beyond_the_cut_off_is_only_shown_where_the_model_wants_it():
+    day = 86_400
+    items = ITEM_ROWS.assign(CREATION_TIMESTAMP=[100, 100, 100, 100 - 2 * day, 100, 100])
+    schema = replace(ITEMS, fields=(*ITEMS.fields, Field(name="CREATION_TIMESTAMP", type="long")))
+    datasets = replace(DATASETS, items=items, schemas={**SCHEMAS, "ITEMS": schema})
+    campaign = Campaign(echo().recipe, Echo(model().catalogue), datasets)
+    lists = [explore(campaign, cut_off=1.0, user="new", n=1, seed=seed).item_ids[0] for seed in range(60)]
+    assert "d" not in lists and len(set(lists)) > 2
+    assert "d" in [explore(campaign, cut_off=3.0, user="new", n=1, seed=seed).item_ids[0] for seed in range(60)]
+
+
+def test_what_resembles_what_the_user_likes_is_explored_first():
+    campaign = echo()
+    campaign.put_items({"folk": {"GENRE": "Folk"}, "pop": {"GENRE": "Pop"}})
+    user = campaign.visitor("new", [event("d", 120), event("d", 121), event("d", 122), event("d", 123)])
+    firsts = [
+        campaign.recommend(
+            user,
+            num_results=1,
+            now=130,
+            exploration=Exploration(1.0, 30.0),
+            restriction=only("EXCLUDE ItemID WHERE Items.YEAR > 0"),
+            rng=np.random.Generator(np.random.Philox(seed)),
+        ).item_ids[0]
+        for seed in range(100)
+    ]
+    assert firsts.count("folk") > 1.2 * firsts.count("pop")
+
+
+def test_filters_bind_what_is_explored_too():
+    campaign = echo()
+    campaign.put_items({"g": {"GENRE": "Jazz"}, "h": {"GENRE": "Pop"}})
+    jazz = only('INCLUDE ItemID WHERE Items.GENRE IN ("Jazz")')
+    assert set(explore(campaign, restriction=jazz).item_ids) == {"a", "b", "f", "g"}
+    nothing = only("INCLUDE ItemID WHERE Items.PRICE > 100")
+    assert explore(campaign, restriction=nothing).item_ids == []
+
+
+def test_exploration_learns_from_lists_and_clicks():
+    campaign = echo()
+    shown = list("abcdef")
+    clicks = [Answered(session_id="s", user_id="u", item_id="f", at=111.0, shown=shown) for _ in range(300)]
+
+    def share(item):
+        return np.mean([explore(campaign, user="new", n=1, seed=seed).item_ids[0] == item for seed in range(100)])
+
+    before = share("f")
+    campaign.learn(clicks)
+    assert share("f") > 2 * before and share("f") > 0.8
+
+
+def test_promotions_and_exploration_go_together():
+    campaign = echo()
+    folk = Promotion("folk", 25, only('INCLUDE ItemID WHERE Items.GENRE IN ("Folk")'))
+    answer = explore(campaign, 0.5, n=4, promotion=folk)
+    assert [item for item, put in zip(answer.item_ids, answer.promoted) if put] == ["d"]
+    assert [propensity is None for propensity in answer.propensities] == answer.promoted
+    assert not any(mark and put for mark, put in zip(answer.explored, answer.promoted))
+
+
+def test_what_is_kept_for_a_visitor_follows_time_and_context():
+    campaign = echo()
+    visitor = campaign.visitor("u")
+    for now, context in [(110, {}), (110, {}), (111, {}), (111, {"DEVICE": "tv"})]:
+        campaign.recommend(visitor, num_results=1, now=now, context=context)
+        (asked,) = campaign.model.asked
+        assert asked.now == now and asked.context == context

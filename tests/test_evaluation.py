@@ -52,6 +52,8 @@ def test_an_evaluation_worked_by_hand():
     np.testing.assert_allclose(table["RECOMMENDED_POPULARITY"]["u"], [1, 1 / 3, 1 / 3], rtol=1e-6)
     np.testing.assert_allclose(table["RELEVANT_POPULARITY"]["u"], [1 / 3, 0], rtol=1e-6)
     assert table["CATALOGUE_SIZE"].tolist() == [4, 4]
+    np.testing.assert_allclose(table["CHANCES"]["u"], np.exp([3, 2, 1]) / np.exp([3, 2, 1]).sum(), rtol=1e-6)
+    assert table["NEXT"].to_dict() == {"u": "b", "v": "a"}
 
 
 def test_metrics_of_that_evaluation():
@@ -153,6 +155,21 @@ def test_the_table_is_the_same_after_a_round_trip_through_parquet(tmp_path):
     read = pd.read_parquet(tmp_path / "evaluation.parquet")
     pd.testing.assert_frame_equal(user_metrics(read), user_metrics(table))
     pd.testing.assert_frame_equal(evaluation.popularity_slices(read), evaluation.popularity_slices(table))
+
+
+def test_chances_are_set_beside_what_came_next():
+    table = pd.DataFrame(
+        {
+            "RECOMMENDED": [["a", "b"], ["a", "c"], ["b", "a"], ["c"]],
+            "CHANCES": [np.float32([0.5, 0.25]), np.float32([0.5, 0.25]), np.float32([0.5, 0.25]), np.float32([0.5])],
+            "NEXT": ["a", "c", "b", "x"],
+        }
+    )
+    believed = evaluation.reliability(table, bins=2)
+    assert believed["recommended"].tolist() == [4, 3]  # the least likely half holds the odd one
+    np.testing.assert_allclose(believed["chance"], [(3 * 0.25 + 0.5) / 4, 0.5])
+    np.testing.assert_allclose(believed["came_next"], [2 / 4, 1 / 3])
+    assert (believed["low"] < believed["came_next"]).all() and (believed["came_next"] < believed["high"]).all()
 
 
 def test_a_temporal_hold_out_knows_nothing_of_the_future():

@@ -17,14 +17,14 @@ MODULES = {
 
 # Data flows down this list and never back: a part imports what stands above it or beside it.
 LAYERS = [
-    ["reproducible", "params"],
+    ["reproducible", "params", "cost"],
     ["data"],
     ["recipes"],
-    ["metrics", "ranking", "filters"],
+    ["metrics", "ranking", "exploration", "filters"],
     ["training", "tuning", "evaluation"],
     ["store", "campaigns", "resources", "batch"],
     ["jobs"],
-    ["service", "load", "plots", "report", "run", "workbook"],
+    ["service", "load", "plots", "replay", "report", "run", "workbook"],
 ]
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 EDGES = {"service", "run", "plots", "workbook"}  # imported by each other at most

@@ -75,6 +75,12 @@ def test_time_may_end_a_measurement_before_the_requests_do():
     assert 0.05 < measured.seconds < 5
 
 
+def test_requests_come_as_evenly_as_they_are_wanted():
+    with server(lambda n: reply(200)) as (url, seen):
+        measured = load.measure(url, "/", [b""], clients=4, requests=21, per_second=100)
+    assert len(seen) == 21 and measured.seconds >= 0.19 and measured.milliseconds.min() > 0
+
+
 def test_a_service_that_goes_away_is_told():
     with (
         server(lambda n: reply(200) if n < 5 else None) as (url, _),

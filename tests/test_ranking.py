@@ -1,3 +1,5 @@
+from itertools import compress
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from lib import ranking
 from lib.data.datasets import Catalogue, History
-from lib.ranking import Ranked, promote, rank, recommend, softmax
+from lib.ranking import Lottery, Ordered, Ranked, explore, promote, rank, recommend, softmax
 from lib.recipes.recipe import Request
 
 NOBODY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int32))
@@ -108,14 +110,14 @@ def ranked(*items):
 
 def test_promoted_items_keep_their_order_and_so_do_the_others():
     for seed in range(20):
-        mixed = promote(ranked(0, 1, 2, 3, 4, 5), ranked(9, 8, 7), 6, 50, np.random.default_rng(seed))
-        assert mixed.items[mixed.promoted].tolist() == [9, 8, 7]
-        assert mixed.items[~mixed.promoted].tolist() == [0, 1, 2]
+        mixed = promote([0, 1, 2, 3, 4, 5], ranked(9, 8, 7), 6, 50, np.random.default_rng(seed))
+        assert list(compress(mixed.items, mixed.promoted)) == [9, 8, 7]
+        assert [item for item in mixed.items if item not in (9, 8, 7)] == [0, 1, 2]
 
 
 def test_promoted_items_stand_at_random_places():
     places = {
-        promote(ranked(0, 1, 2, 3), ranked(9, 8), 4, 25, np.random.default_rng(seed)).promoted.argmax()
+        promote([0, 1, 2, 3], ranked(9, 8), 4, 25, np.random.default_rng(seed)).promoted.index(True)
         for seed in range(40)
     }
     assert places == {0, 1, 2, 3}
@@ -123,16 +125,74 @@ def test_promoted_items_stand_at_random_places():
 
 @pytest.mark.parametrize(("k", "percent", "promoted"), [(10, 1, 1), (10, 29, 2), (10, 100, 10), (3, 50, 1), (0, 50, 0)])
 def test_promoted_are_the_floor_of_the_share_but_at_least_one(k, percent, promoted):
-    mixed = promote(ranked(*range(10)), ranked(*range(20, 30)), k, percent, np.random.default_rng(0))
-    assert (mixed.promoted.sum(), len(mixed.items)) == (promoted, k)
+    mixed = promote(range(10), ranked(*range(20, 30)), k, percent, np.random.default_rng(0))
+    assert (sum(mixed.promoted), len(mixed.items)) == (promoted, k)
 
 
 def test_too_few_promoted_items_leave_their_places_to_the_others():
-    mixed = promote(ranked(0, 1, 2, 3), ranked(9, -1, -1, -1), 4, 75, np.random.default_rng(0))
+    mixed = promote([0, 1, 2, 3], ranked(9, -1, -1, -1), 4, 75, np.random.default_rng(0))
     assert sorted(mixed.items) == [0, 1, 2, 9]
 
 
 def test_a_promoted_item_is_shown_once():
-    mixed = promote(ranked(0, 1, 2, 3), ranked(1, 3), 4, 50, np.random.default_rng(0))
+    mixed = promote([0, 1, 2, 3], ranked(1, 3), 4, 50, np.random.default_rng(0))
     assert sorted(mixed.items) == [0, 1, 2, 3]
-    assert sorted(mixed.items[mixed.promoted]) == [1, 3]
+    assert sorted(compress(mixed.items, mixed.promoted)) == [1, 3]
+
+
+def explored(weight, seed, k=4, best=(0, 1, 2, 3), candidates=(2, 5, 6), bounds=(0.0, 0.3, 0.6)):
+    lottery = Lottery(np.array(candidates, np.int64), np.array(bounds, np.float32))
+    return explore(best, lottery, k, weight, np.random.Generator(np.random.Philox(seed)))
+
+
+def test_ordered_scores_give_what_rank_gives():
+    rng = np.random.default_rng(5)
+    scores = rng.integers(0, 40, 3000).astype(np.float32)
+    ordered = Ordered(scores)
+    for k, share in [(25, None), (5, 0.5), (2000, None), (40, 0.001), (3100, 0.9), (0, None), (30, 0.9)]:
+        allowed = None if share is None else rng.random(3000) < share
+        expected, found = rank(scores[None], k, allowed), ordered.best(k, allowed)
+        assert found.items.tolist() == expected.items.tolist() and found.scores.tolist() == expected.scores.tolist()
+
+
+def test_without_weight_nothing_is_explored_and_with_all_of_it_only_candidates_while_there_are_any():
+    nothing = explored(0.0, 1)
+    assert nothing.items == [0, 1, 2, 3] and nothing.propensity == [1] * 4
+    everything = explored(1.0, 1)
+    assert sorted(everything.items[:3]) == [2, 5, 6] and everything.items[3] == 0
+    assert everything.explored == [True, True, True, False]
+
+
+def test_candidates_fill_a_list_that_the_model_cannot():
+    assert sorted(explored(0.0, 1, best=(7,)).items) == [2, 5, 6, 7]
+    assert explored(0.5, 1, best=(), candidates=(), bounds=()).items == []
+
+
+def test_the_same_seed_explores_the_same():
+    assert explored(0.5, 3).items == explored(0.5, 3).items
+    assert len({tuple(explored(0.5, seed).items) for seed in range(20)}) > 5
+
+
+def test_propensities_are_how_often_an_item_stands_where_it_stands_after_those_before_it():
+    lists = [explored(0.4, seed) for seed in range(6000)]
+    followed = {}
+    for one in lists:
+        items = one.items
+        for place in range(4):
+            followed.setdefault(tuple(items[:place]), []).append((items[place], one.propensity[place]))
+    compared = 0
+    for after in followed.values():
+        if len(after) < 1500:
+            continue
+        chances = dict(after)
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-9)
+        for item, chance in chances.items():
+            share = np.mean([found == item for found, _ in after])
+            assert share == pytest.approx(chance, abs=4 * np.sqrt(chance * (1 - chance) / len(after)))
+            compared += 1
+    assert compared >= 6
+
+
+def test_propensities_survive_a_candidate_that_outweighs_all_others():
+    one = explored(1.0, 1, k=3, bounds=(0.0, 0.0, 60.0))
+    assert one.items[0] == 6 and one.propensity[1] == pytest.approx(0.5, abs=1e-9)

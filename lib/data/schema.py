@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pandas as pd
 from fastavro import parse_schema
@@ -402,7 +403,7 @@ def _converted(field: Field, value: object) -> str | int | float | bool | None:
 def _whole(field: Field, value: object) -> int | None:
     """Times lose their fraction; other integers must have none."""
     try:
-        number = int(str(value))
+        number = value if type(value) is int else int(str(value))
     except ValueError:
         if not float(value).is_integer() and field.name != "TIMESTAMP":
             return None
@@ -517,6 +518,7 @@ def describe(schema: Schema) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("column")
 
 
+@lru_cache(maxsize=4096)
 def _folded(name: str) -> str:
     """Names that fold to the same text are one column to Personalize, in whatever case they are written."""
     return name.replace("_", "").lower()

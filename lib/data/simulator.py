@@ -45,6 +45,7 @@ KINDS = ("click", "like", "share")
 
 DAY = 86_400
 BLOCK = 3 * 3_600  # seconds in which a reader starts at most one session, and popularity stands still
+NIGHT = 6 * 3_600  # seconds of ``next_day`` in which its articles appear
 WARM_UP_DAYS = 3  # what was read in them becomes MIND's history column
 SHOWN = 12  # articles in a list
 ROUNDS = 6  # lists in a session, at most
@@ -320,6 +321,35 @@ def simulate(
         os.close(descriptor)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def next_day(truth: Truth, *, articles: int, seed: int) -> tuple[Truth, pd.DataFrame]:
+    """The site the day after its log ends, with new articles of the night: what is true then, and their Items rows.
+
+    They are as good and as bad as articles are; none of their stories has begun before.  The columns are those of
+    ``sources.read("simulated", ...)``'s Items.
+    """
+    rng = np.random.default_rng((seed, truth.end))
+    added = _articles(rng, articles, days=1)
+    added["published"] = truth.end + np.sort(rng.integers(NIGHT, size=articles))
+    added["story"] = np.where(added["story"] >= 0, added["story"] + truth.story.max() + 1, -1)
+    titles, abstracts = write(rng, added["topic"], added["story"], added["region"])
+    ids = np.array([f"T{number + 1}" for number in range(articles)])
+    grown = {name: np.concatenate([getattr(truth, name), array]) for name, array in added.items()}
+    unseen = np.zeros((len(truth.popularity), articles), dtype=truth.popularity.dtype)
+    grown |= {"item_ids": np.append(truth.item_ids, ids), "popularity": np.hstack([truth.popularity, unseen])}
+    items = pd.DataFrame(
+        {
+            "ITEM_ID": ids,
+            "CATEGORY": [TOPICS[topic].category for topic in added["topic"]],
+            "SUBCATEGORY": [TOPICS[topic].name for topic in added["topic"]],
+            "TITLE": titles,
+            "ABSTRACT": abstracts,
+            "AGE_RATING": np.array(RATINGS)[added["rating"]],
+            "CREATION_TIMESTAMP": added["published"],
+        }
+    )
+    return replace(truth, **grown), items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

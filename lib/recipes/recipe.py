@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -94,6 +94,25 @@ class Model(Protocol):
         ...
 
 
+class Segmenter(Protocol):
+    """Something trained that chooses users.  user_ids: (U,) str, sorted."""
+
+    catalogue: Catalogue
+    user_ids: np.ndarray
+
+    def scores(self, queries: Sequence[np.ndarray]) -> np.ndarray:
+        """Sets of items, as positions in the catalogue -> (B, U) float32: finite; higher is better."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """As ``Model.save``."""
+        ...
+
+    def embeddings(self) -> np.ndarray | None:
+        """As ``Model.embeddings``."""
+        ...
+
+
 class Fit(Protocol):
     """Train on these datasets.
 
@@ -118,7 +137,9 @@ class Recipe:
     """One line of the recipe catalogue.
 
     scored: answers carry scores.  real_time: a user's events change the next answer.  updates: UPDATE versions can be
-    trained.  batch: batch inference jobs can run it.  explores: campaigns mix in new items.
+    trained.  batch: batch inference jobs can run it.  explores: campaigns mix in new items.  measure: a trained model
+    and all data -> metrics that only this recipe has.  queries: what segments of users may be asked for by: all data and
+    a catalogue -> text of the query -> positions of its items; None for recipes that make none.
     """
 
     name: str
@@ -134,6 +155,8 @@ class Recipe:
     updates: bool = False
     batch: bool = True
     explores: bool = False
+    measure: Callable[[Any, Datasets], Mapping[str, float]] | None = None
+    queries: Callable[[Datasets, Catalogue], Mapping[str, np.ndarray]] | None = None
 
     def values(self, given: Mapping[str, str]) -> dict[str, Value]:
         """Every hyperparameter's value: the given strings parsed, defaults for the rest.

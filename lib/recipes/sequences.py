@@ -116,11 +116,11 @@ class SequenceModel:
     blend: np.ndarray
     epochs: int
     learnt: tuple[np.ndarray, np.ndarray]
+    _moment: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
         """(B, I) float32 logits."""
-        now = np.array([request.now for request in requests])
-        return np.tensordot(self.blend, self.components(requests), 1) + self.situation.unpublished(now)
+        return np.tensordot(self.blend, self.components(requests), 1) + self._situations(requests)[1]
 
     def components(self, requests: Sequence[Request]) -> np.ndarray:
         """(P, B, I) float32: what is blended, the network first.
@@ -168,17 +168,26 @@ class SequenceModel:
         with torch.inference_mode():
             users = self._known("users", [request.user for request in requests], self.network.user_features)
             users = users if isinstance(users, Tensor) else self.table.new_zeros(len(requests), self.plan.dim)
-            places = self.network(self.table, history, event_types, gaps, users)
-            places = places[torch.arange(len(requests)), lengths]
+            places = self.network(self.table, history, event_types, gaps, users, lengths)
             places = places + self._known("context", [request.context for request in requests], self.network.context)
             out = (places @ self.table.T).numpy()
             repeat = self.network.repeat.numpy()
-        out += self.situation(np.array([request.now for request in requests]))
+        out += self._situations(requests)[0]
         for row, request in enumerate(requests):
             items = request.history.items[-REMEMBERED:]
             lags = lag_codes(np.arange(len(items), 0, -1))
             np.add.at(out[row], items, repeat[lags, request.history.event_types[-REMEMBERED:]])
         return out
+
+    def _situations(self, requests: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
+        """(B, I) or (1, I) each: the situation, and what puts items to come last; kept while time stands still."""
+        times = np.array([request.now for request in requests])
+        if (times != times[0]).any():
+            return self.situation(times), self.situation.unpublished(times)
+        moment = self._moment
+        if moment is None or moment[0] != times[0]:
+            moment = self._moment = (int(times[0]), self.situation(times[:1]), self.situation.unpublished(times[:1]))
+        return moment[1], moment[2]
 
     def _inputs(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, T) items, event types and gaps of the newest events, padded on the right, and (B,) lengths."""
@@ -194,6 +203,8 @@ class SequenceModel:
     def _known(self, side: str, rows: list[Mapping[str, object]], bag: nn.Module) -> Tensor | float:
         """(B, D): what is known of users, or of the situation of the request."""
         columns = self.features[side]
+        if not columns.names:
+            return 0.0
         encoded = columns({name: [row.get(name) for row in rows] for name in columns.names}, len(rows))
         return bag(_side(encoded)[np.arange(len(rows))])
 

@@ -1,12 +1,13 @@
 """What comes in one by one: events, items, users, actions.  What was answered is on disk."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from lib.data import schema as avro
 from lib.resources import records
@@ -20,7 +21,34 @@ from lib.store import events
 MAX_EVENT_BYTES = 10 * 1024
 LATEST = 10**11  # seconds; beyond the year 5000 it is milliseconds
 ACTION_EVENT_TYPES = {"viewed": "VIEWED", "taken": "TAKEN", "nottaken": "NOT_TAKEN"}
+MEMBERS = (  # of an event, that are columns too
+    "eventtype",
+    "eventvalue",
+    "itemid",
+    "actionid",
+    "timestamp",
+    "impression",
+    "recommendationid",
+    "eventattributionsource",
+)
 RESERVED = ("userid", "sessionid", "eventtype", "timestamp", "recommendationid", "impression")
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Where the events of a tracking id go.  documents: ARN -> what this was read from, for as long as it holds."""
+
+    dataset_arn: str
+    schema: avro.Schema
+    without_item: avro.Schema
+    documents: Mapping[str, bytes]
+
+
+class _Changed(Exception):
+    """The resources that events were checked against are no longer the same."""
+
+
+_WAYS: WeakKeyDictionary[Engine, dict[tuple[str, str], _Way]] = WeakKeyDictionary()
 
 
 def put_events(
@@ -33,19 +61,14 @@ def put_events(
 ) -> dict[str, Any]:
     """Keep what a user, or a session that has no user yet, did."""
     given = [_properties(f"eventList[{n}]", event) for n, event in enumerate(event_list)]
-    with account.store.transaction() as tx:
-        tracker = _tracker(tx, account, tracking_id)
-        dataset = of_group(tx, account, tracker.dataset_group_arn).get("INTERACTIONS")
-        if dataset is None:
-            raise InvalidInputException(
-                f"{tracker.dataset_group_arn} has no INTERACTIONS dataset that events could go to: create one."
-            )
-        schema = _schema(tx, account, dataset)
-        sent = [
-            _event(f"eventList[{n}]", event, properties, schema, session_id, user_id)
+
+    def check(way: _Way) -> list[events.LiveEvent]:
+        return [
+            _event(f"eventList[{n}]", event, properties, way, session_id, user_id)
             for n, (event, properties) in enumerate(zip(event_list, given))
         ]
-        events.append(tx, dataset.dataset_arn, sent, account.now().timestamp())
+
+    _keep(account, tracking_id, _of_tracker, check)
     return {}
 
 
@@ -54,21 +77,91 @@ def put_action_interactions(
 ) -> dict[str, Any]:
     """Keep what users did about actions.  tracking_id: that of the Action_Interactions dataset."""
     given = [_properties(f"actionInteractions[{n}]", event) for n, event in enumerate(action_interactions)]
-    with account.store.transaction() as tx:
-        found = [dataset for dataset in records.every(tx, account, Dataset) if dataset.tracking_id == tracking_id]
-        if not found:
-            raise ResourceNotFoundException(
-                f"No ACTION_INTERACTIONS dataset has the trackingId {tracking_id}; DescribeDataset tells it."
-            )
-        schema = _schema(tx, account, found[0])
+
+    def check(way: _Way) -> list[events.LiveEvent]:
         sent = []
         for n, (event, properties) in enumerate(zip(action_interactions, given)):
             named = {**event, "eventType": _action_event_type(f"actionInteractions[{n}]", event["eventType"])}
             sent.append(
-                _event(f"actionInteractions[{n}]", named, properties, schema, event["sessionId"], event.get("userId"))
+                _event(f"actionInteractions[{n}]", named, properties, way, event["sessionId"], event.get("userId"))
             )
-        events.append(tx, found[0].dataset_arn, sent, account.now().timestamp())
+        return sent
+
+    _keep(account, tracking_id, _of_actions, check)
     return {}
+
+
+def _keep(
+    account: Account,
+    tracking_id: str,
+    find: Callable[[Connection, Account, str], _Way],
+    check: Callable[[_Way], list[events.LiveEvent]],
+) -> None:
+    """Check events and write them, together with those of whoever writes at this moment; returns with them on disk."""
+    ways = _WAYS.setdefault(account.store.engine, {})
+    key = (find.__name__, tracking_id)
+    while True:
+        way = ways.get(key)
+        if way is None:
+            with account.store.read() as tx:
+                way = find(tx, account, tracking_id)
+            if way.documents:
+                ways[key] = way
+        sent = events.Sent(dataset_arn=way.dataset_arn, events=check(way), received_at=account.now().timestamp())
+        try:
+            account.store.commits.write(_append, (way, sent))
+            return
+        except _Changed:
+            ways.pop(key, None)
+
+
+def _append(tx: Connection, given: Sequence[tuple[_Way, events.Sent]]) -> None:
+    """A step of ``Commits``.  Raises _Changed where a dataset, its tracker or its schema is another than was read."""
+    documents: dict[str, bytes] = {}
+    for way, _ in given:
+        if any(documents.setdefault(arn, document) != document for arn, document in way.documents.items()):
+            raise _Changed
+    if records.documents(tx, documents) != documents:
+        raise _Changed
+    events.append_all(tx, [sent for _, sent in given])
+
+
+def _of_tracker(tx: Connection, account: Account, tracking_id: str) -> _Way:
+    tracker = next((one for one in records.every(tx, account, EventTracker) if one.tracking_id == tracking_id), None)
+    if tracker is None:
+        raise InvalidInputException(f"No event tracker has the trackingId {tracking_id}.")
+    dataset = of_group(tx, account, tracker.dataset_group_arn).get("INTERACTIONS")
+    if dataset is None:
+        raise InvalidInputException(
+            f"{tracker.dataset_group_arn} has no INTERACTIONS dataset that events could go to: create one."
+        )
+    return _way(tx, account, dataset, tracker.event_tracker_arn)
+
+
+def _of_actions(tx: Connection, account: Account, tracking_id: str) -> _Way:
+    found = [dataset for dataset in records.every(tx, account, Dataset) if dataset.tracking_id == tracking_id]
+    if not found:
+        raise ResourceNotFoundException(
+            f"No ACTION_INTERACTIONS dataset has the trackingId {tracking_id}; DescribeDataset tells it."
+        )
+    return _way(tx, account, found[0])
+
+
+def _way(tx: Connection, account: Account, dataset: Dataset, *needed: str) -> _Way:
+    schema = _schema(tx, account, dataset)
+
+    def without(*names: str) -> avro.Schema:
+        return replace(schema, fields=tuple(column for column in schema.fields if column.name not in names))
+
+    arns = (dataset.dataset_arn, dataset.schema_arn, *needed)
+    update = dataset.latest_dataset_update
+    changing = update is not None and update.rests is not None  # its schema changes as time goes by
+    return _Way(
+        dataset.dataset_arn,
+        without("USER_ID"),
+        without("USER_ID", "ITEM_ID"),
+        {} if changing else records.documents(tx, arns),
+    )
 
 
 def put_items(account: Account, *, dataset_arn: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -108,7 +201,7 @@ def _event(
     where: str,
     event: Mapping[str, Any],
     properties: Mapping[str, Any],
-    schema: avro.Schema,
+    way: _Way,
     session_id: str,
     user_id: str | None,
 ) -> events.LiveEvent:
@@ -116,13 +209,13 @@ def _event(
     for name in properties:
         if name.replace("_", "").lower() in RESERVED:
             raise InvalidInputException(f"{where}: properties may not hold {name!r}; give it as a member of its own.")
-    size = len(orjson.dumps(dict(event), default=str))
+    size = len(orjson.dumps(event))
     if size > MAX_EVENT_BYTES:
         raise InvalidInputException(f"{where} is {size} bytes large, at most {MAX_EVENT_BYTES} are allowed.")
     sent_at = event["sentAt" if "sentAt" in event else "timestamp"].timestamp()
     if not 0 <= sent_at <= LATEST:
         raise InvalidInputException(f"{where}: the time is {sent_at:.0f}, expected seconds since 1970; divide by 1000.")
-    folded = {name.replace("_", "").lower(): value for name, value in properties.items()}
+    folded = {name.replace("_", "").lower(): value for name, value in properties.items()} if properties else {}
     item_id = event.get("itemId", event.get("actionId", folded.get("itemid")))
     if "\0" in str(item_id):
         raise InvalidInputException(f"{where}: ITEM_ID must hold no NUL character, found {item_id!r}.")
@@ -138,11 +231,10 @@ def _event(
         "recommendationId": event.get("recommendationId"),
         "eventAttributionSource": source,
     }
-    named = {name.lower() for name in members}
-    own = {name: value for name, value in properties.items() if name.replace("_", "").lower() not in named}
-    absent = {"USER_ID"} if item_id is not None else {"USER_ID", "ITEM_ID"}
-    columns = replace(schema, fields=tuple(column for column in schema.fields if column.name not in absent))
-    row = _row(where, columns, {**own, **{name: value for name, value in members.items() if value is not None}})
+    given = {name: value for name, value in members.items() if value is not None}
+    if properties:
+        given |= {name: value for name, value in properties.items() if name.replace("_", "").lower() not in MEMBERS}
+    row = _row(where, way.without_item if item_id is None else way.schema, given)
     return events.LiveEvent(
         session_id=session_id,
         user_id=user_id or None,
@@ -187,13 +279,6 @@ def _properties(where: str, record: Mapping[str, Any]) -> dict[str, Any]:
             f"Error parsing properties json: {where}.properties is {text[:80]!r}, no JSON object."
         )
     return found
-
-
-def _tracker(tx: Connection, account: Account, tracking_id: str) -> EventTracker:
-    for tracker in records.every(tx, account, EventTracker):
-        if tracker.tracking_id == tracking_id:
-            return tracker
-    raise InvalidInputException(f"No event tracker has the trackingId {tracking_id}.")
 
 
 def _schema(tx: Connection, account: Account, dataset: Dataset) -> avro.Schema:

@@ -30,6 +30,8 @@ DEFAULTS: Mapping[str, float] = {
     "full_import_bytes": 100 * 2**30,
     "incremental_import_bytes": 2**30,
     "event_types_and_columns": 10,
+    "transactions_per_second_per_core": 5000,
+    "hours_between_exploration_updates": 2,
 }
 
 

@@ -12,7 +12,7 @@ from lib.recipes.recipe import HyperParameter, Recipe, Value
 from lib.recipes.use_cases import USE_CASES, UseCase
 from lib.resources import records
 from lib.resources.account import SERVICE_ARN, Account
-from lib.resources.errors import InvalidInputException, ResourceNotFoundException
+from lib.resources.errors import ResourceNotFoundException
 
 CREATED = datetime(2019, 6, 10, tzinfo=UTC)  # when Amazon Personalize was opened to everybody
 
@@ -38,14 +38,10 @@ def use_case(recipe_arn: str) -> UseCase:
 
 
 def of_use_case(case: UseCase) -> Recipe:
-    """The recipe that a recommender trains and asks; its answers carry no scores.
-
-    Raises InvalidInputException for a use case whose recipe is yet to come.
-    """
-    base = RECIPES.get(case.base)
-    if base is None:
-        raise InvalidInputException(f"{case.name} is not available in this version: it needs {case.base}.")
-    return replace(base, name=case.name, description=case.description, scored=False)
+    """The recipe that a recommender trains and asks; its answers carry no scores."""
+    return replace(
+        RECIPES[case.base], name=case.name, description=case.description, scored=False, explores=case.explores
+    )
 
 
 def arn_of(recipe: Recipe | UseCase) -> str:
@@ -56,16 +52,15 @@ def arn_of(recipe: Recipe | UseCase) -> str:
 def describe_recipe(account: Account, *, recipe_arn: str) -> dict[str, Any]:
     """What a recipe is for, and the ARNs of its algorithm and feature transformation."""
     case = USE_CASES.get(recipe_arn.removeprefix(f"{SERVICE_ARN}recipe/"))
-    recipe = of_arn(recipe_arn) if case is None else RECIPES.get(case.base)
+    recipe = of_arn(recipe_arn) if case is None else RECIPES[case.base]
     described = {name: value for name, value in _summary(case or recipe).items() if name != "domain"}
     return {
         "recipe": {
             **described,
-            "algorithmArn": f"{SERVICE_ARN}algorithm/{recipe.algorithm if recipe else case.base}",
-            "featureTransformationArn": f"{SERVICE_ARN}feature-transformation/"
-            f"{recipe.feature_transformation if recipe else case.base}",
+            "algorithmArn": f"{SERVICE_ARN}algorithm/{recipe.algorithm}",
+            "featureTransformationArn": f"{SERVICE_ARN}feature-transformation/{recipe.feature_transformation}",
             "description": (case or recipe).description,
-            "recipeType": recipe.recipe_type if recipe else None,
+            "recipeType": recipe.recipe_type,
         }
     }
 
@@ -78,12 +73,15 @@ def list_recipes(
     max_results: int | None = None,
     domain: str | None = None,
 ) -> dict[str, Any]:
-    """All recipes for custom solutions, in the order of the catalogue; of a domain, its use cases."""
+    """All recipes for custom solutions, in the order of the catalogue; of a domain, its use cases.
+
+    Asked for no number, Amazon gives a nextToken with the first page even where nothing more follows.
+    """
     found = [case for case in USE_CASES.values() if case.domain == domain] if domain else list(RECIPES.values())
     start = records.token_position(f"recipes|{domain}", next_token) if next_token else 0
     end = start + (max_results or records.PAGE)
     answer: dict[str, Any] = {"recipes": [_summary(recipe) for recipe in found[start:end]]}
-    if end < len(found):
+    if end < len(found) or (max_results is None and not start):
         answer["nextToken"] = records.token(f"recipes|{domain}", end)
     return answer
 

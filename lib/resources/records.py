@@ -8,7 +8,7 @@ import base64
 import binascii
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import orjson
-from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, or_, select, update
 
 from lib.resources.account import Account
 from lib.resources.errors import (
@@ -34,6 +34,9 @@ from lib.store import tables
 Noun = TypeVar("Noun")
 TABLE = tables.resources
 PAGE = 100
+_DOCUMENTS = select(TABLE.c.arn, TABLE.c.document).where(
+    TABLE.c.arn.in_(bindparam("arns", expanding=True)), TABLE.c.gone_after.is_(None)
+)
 
 
 def arn_of(record: Any) -> str:
@@ -79,6 +82,11 @@ def document(tx: Connection, arn: str) -> dict[str, Any]:
     """The fields of whatever an ARN names, {} for nothing."""
     found = tx.execute(select(TABLE.c.document).where(TABLE.c.arn == arn)).scalar()
     return orjson.loads(found) if found else {}
+
+
+def documents(tx: Connection, arns: Iterable[str]) -> dict[str, bytes]:
+    """What the store says of resources, unread, by ARN; those that are not there, or being deleted, are left out."""
+    return {row.arn: row.document for row in tx.execute(_DOCUMENTS, {"arns": list(arns)})}
 
 
 def find(account: Account, kind: type[Noun], arn: str) -> Noun:
@@ -185,6 +193,12 @@ def require_active(record: Any) -> None:
     refuse_moving(record)
     if record.status is not Status.ACTIVE:
         raise InvalidInputException(f"{arn_of(record)} is in state {record.status}, it should be ACTIVE.")
+
+
+def require_begun(record: Any) -> None:
+    """``require_active``, but what is being created will do: work on it waits its turn anyway."""
+    if record.status not in (Status.CREATE_PENDING, Status.CREATE_IN_PROGRESS):
+        require_active(record)
 
 
 def limit(account: Account, quota: str, existing: int, message: str) -> None:

@@ -6,8 +6,9 @@ reads again what may have changed: the campaign's version, imported data, single
 
 import hashlib
 import itertools
+import math
+import os
 import threading
-import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from sqlalchemy import Connection, Engine, bindparam, select, union_all
 from lib import filters
 from lib.campaigns import Campaign as Loaded
 from lib.campaigns import Promotion, Recommended, Restriction, Visitor
+from lib.exploration import Exploration
 from lib.recipes.recipe import Recipe
 from lib.recipes.use_cases import USE_CASES
 from lib.resources import datasets, recipes, recommenders, records
@@ -29,19 +31,25 @@ from lib.resources.account import Account
 from lib.resources.attribution import origin
 from lib.resources.campaigns import Campaign
 from lib.resources.datasets import Dataset
-from lib.resources.errors import InvalidInputException, ResourceNotFoundException
+from lib.resources.errors import InvalidInputException, ResourceNotFoundException, ThrottlingException
 from lib.resources.filters import Filter
 from lib.resources.lifecycle import MOVING, Status
 from lib.resources.recommenders import Recommender
 from lib.resources.solution_versions import SolutionVersion, version_folder
-from lib.store import events, tables
+from lib.store import consumption, events, recommendations, tables
 from lib.store.changes import Changes
+from lib.store.consumption import Asked
+from lib.store.recommendations import Recommendation
 
 NUM_RESULTS, MAX_RESULTS = 25, 500
 MAX_RESULTS_WITH_METADATA = 50
 MAX_METADATA_COLUMNS = 10
 NUM_ACTIONS, MAX_ACTIONS = 5, 100
 VISITORS = 10_000  # kept per campaign
+MINUTE = 60
+EXPLORATION = {"explorationWeight": "0.3", "explorationItemAgeCutOff": "30.0"}
+SERVICE_WEIGHT = 0.1  # of recipes whose exploration nobody can set
+EXPLORES_BY_ITSELF = "aws-user-personalization-v2"
 USES_PROMOTIONS = ("USER_PERSONALIZATION", "RELATED_ITEMS", "POPULAR_ITEMS")
 GIVES_METADATA = ("aws-user-personalization-v2", "aws-personalized-ranking-v2", "aws-semantic-similarity")
 NEEDS = {"USER_PERSONALIZATION": ("userId",), "RELATED_ITEMS": ("itemId",)}
@@ -55,7 +63,9 @@ class _Deployment:
 
     documents: what it was read from.  made_of: the version and data that ``loaded`` holds.  stamp: of the store when it
     was last looked at, None to look again in any case.  live: how far the puts of the datasets ``live_in`` had come.
-    read: the last put item and user that ``loaded`` knows.  now: epoch seconds of the latest interaction.
+    read: the last put item, user and event that ``loaded`` knows.  now: epoch seconds, the minute of the latest
+    interaction.  exploration: how much is explored, None for nothing.  due: epoch seconds at which exploration next
+    learns of what came in.  asked: of users, how often they have asked.
     """
 
     campaign: Campaign
@@ -69,12 +79,45 @@ class _Deployment:
     live_in: Sequence[str]
     read: dict[str, int]
     now: int
+    exploration: Exploration | None
+    due: float
     visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
+    asked: OrderedDict[str | None, int] = field(default_factory=OrderedDict)
     filters: dict[str, Filter] = field(default_factory=dict)
 
     def may_give_metadata(self) -> bool:
         config = self.campaign.campaign_config or {}
         return bool(config.get("enableMetadataWithRecommendations")) or self.recipe.name in GIVES_METADATA
+
+
+class _Bucket:
+    """Lets a second's worth of requests through at once, and as many as the rate says in the long run."""
+
+    def __init__(self, now: float):
+        self.tokens, self.at = math.inf, now
+
+    def take(self, rate: float, now: float) -> bool:
+        """Whether one more may pass.  rate: in a second.  now: epoch seconds."""
+        self.tokens = min(rate, self.tokens + max(0.0, now - self.at) * rate)
+        self.at = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+class _Chance(threading.local):
+    """A generator for each thread: to make one takes ten times as long as to begin it anew."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(0)
+        self.state, self.generator = self.bits.state, np.random.Generator(self.bits)
+
+    def begin(self, key: int) -> np.random.Generator:
+        """What ``Generator(Philox(key=key))`` gives."""
+        self.state["state"]["key"][:] = key % 2**64, key >> 64
+        self.bits.state = self.state
+        return self.generator
 
 
 class _Process:
@@ -83,7 +126,9 @@ class _Process:
     def __init__(self, account: Account):
         self.changes = Changes(account.store)
         self.deployments: dict[str, _Deployment] = {}
-        self.loading = threading.Lock()
+        self.buckets: dict[str, _Bucket] = {}
+        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.loading, self.counting = threading.Lock(), threading.Lock()
 
 
 _TABLE = tables.resources.c
@@ -93,6 +138,7 @@ _DOCUMENTS = union_all(
 )
 _PROCESSES: WeakKeyDictionary[Engine, _Process] = WeakKeyDictionary()
 _OPENING = threading.Lock()
+_CHANCE = _Chance()
 _COUNT = itertools.count()
 
 
@@ -127,6 +173,9 @@ def get_recommendations(
             raise InvalidInputException(f"{member} is missing: {recipe.name} needs {' and '.join(needs)}.")
     columns = _columns(deployment, metadata_columns)
     promotion = _promotion(account, deployment, promotions, user_id)
+    rng = None
+    if promotion is not None or deployment.exploration is not None:
+        rng = _CHANCE.begin(_seed(account, deployment, user_id, item_id))
     try:
         answer = deployment.loaded.recommend(
             _visitor(account, deployment, user_id or None),
@@ -137,14 +186,13 @@ def get_recommendations(
             restriction=_restriction(account, deployment, filter_arn, filter_values, user_id),
             promotion=promotion,
             metadata_columns=columns,
-            rng=promotion and np.random.default_rng(_seed(account, campaign_arn, user_id, item_id, deployment.now)),
+            exploration=deployment.exploration,
+            rng=rng,
         )
     except filters.FilterError as error:
         raise InvalidInputException(str(error)) from error
-    return {
-        "itemList": _predicted_items(answer, recipe, promotion),
-        "recommendationId": _recommendation_id(account, campaign_arn, user_id, item_id),
-    }
+    recommendation_id = _kept(account, campaign_arn, user_id, item_id, answer)
+    return {"itemList": _predicted_items(answer, recipe, promotion), "recommendationId": recommendation_id}
 
 
 def get_personalized_ranking(
@@ -183,10 +231,8 @@ def get_personalized_ranking(
         )
     except filters.FilterError as error:
         raise InvalidInputException(str(error)) from error
-    return {
-        "personalizedRanking": _predicted_items(answer, recipe, None),
-        "recommendationId": _recommendation_id(account, campaign_arn, user_id, None),
-    }
+    recommendation_id = _kept(account, campaign_arn, user_id, None, answer)
+    return {"personalizedRanking": _predicted_items(answer, recipe, None), "recommendationId": recommendation_id}
 
 
 def get_action_recommendations(
@@ -229,16 +275,36 @@ def _process(account: Account) -> _Process:
 
 
 def _deployment(account: Account, arn: str) -> _Deployment:
-    """The campaign, ready to answer on the store's present state."""
+    """The campaign, ready to answer one more request.  Raises ThrottlingException where it has too many."""
     process = _process(account)
+    now = account.now().timestamp()
+    deployment = _present(process, account, arn, now)
+    # The minimum is promised; above it a campaign may have what the machine's cores can do.
+    floor = deployment.campaign.min_provisioned_tps
+    rate = max(floor, process.cores * account.quotas["transactions_per_second_per_core"])
+    with process.counting:
+        bucket = process.buckets.get(arn)
+        if bucket is None:
+            bucket = process.buckets[arn] = _Bucket(now)
+        passes = bucket.take(rate, now)
+    if not passes:
+        raise ThrottlingException(f"{arn} is asked more than {rate:g} times a second; try again in a moment.")
+    account.store.commits.later(consumption.add, Asked(arn, now, floor))
+    return deployment
+
+
+def _present(process: _Process, account: Account, arn: str, now: float) -> _Deployment:
+    """The campaign on the store's present state, and with all that exploration may know of now."""
     stamp = process.changes.stamp()
     known = process.deployments.get(arn)
-    if known is not None and known.stamp == stamp:
+    if known is not None and known.stamp == stamp and now < known.due:
         return known
     with process.loading, account.store.read() as tx:
         known = process.deployments.pop(arn, None)
         if known is None or known.stamp != stamp:
             known = _refreshed(tx, account, arn, known, stamp)
+        if now >= known.due:
+            known = _updated(tx, account, known, now)
         process.deployments[arn] = known
         return known
 
@@ -250,9 +316,10 @@ def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | 
     live = events.state(tx, known.live_in)
     if live == known.live:
         return replace(known, stamp=stamp, filters={})
-    _read_puts(tx, known, live)
+    visitors = _take_in(tx, known, live)
     now = _latest(known.loaded, live)
-    return replace(known, stamp=stamp, live=live, now=now, visitors=OrderedDict(), filters={})
+    due = known.due if _period(account) else -math.inf
+    return replace(known, stamp=stamp, live=live, now=now, due=due, visitors=visitors, filters={})
 
 
 def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
@@ -266,12 +333,14 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
         campaign.solution_version_arn,
         *((d.dataset_arn, d.creation_date_time, d.schema_arn, d.parts) for d in found.values()),
     )
-    live = events.state(tx, [d.dataset_arn for d in found.values()])
+    live_in = [name for d in found.values() for name in (d.dataset_arn, events.losses(d.dataset_arn))]
+    live = events.state(tx, live_in)
     if known is not None and known.made_of == made_of:
-        _read_puts(tx, known, live)
-        loaded, read = known.loaded, known.read
+        visitors = _take_in(tx, known, live)
+        loaded, read, asked = known.loaded, known.read, known.asked
     else:
         loaded, read = _load(tx, account, campaign, recipe, folder, found)
+        visitors, asked = OrderedDict(), OrderedDict()
     return _Deployment(
         campaign=campaign,
         recipe=recipe,
@@ -281,10 +350,65 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
         loaded=loaded,
         stamp=stamp,
         live=live,
-        live_in=[d.dataset_arn for d in found.values()],
+        live_in=live_in,
         read=read,
         now=_latest(loaded, live),
+        exploration=_exploration(recipe, campaign),
+        due=-math.inf,
+        visitors=visitors,
+        asked=asked,
     )
+
+
+def _exploration(recipe: Recipe, campaign: Campaign) -> Exploration | None:
+    given = {**EXPLORATION, **((campaign.campaign_config or {}).get("itemExplorationConfig") or {})}
+    weight = SERVICE_WEIGHT if recipe.name == EXPLORES_BY_ITSELF else float(given["explorationWeight"])
+    if not recipe.explores or weight == 0:
+        return None
+    return Exploration(weight, float(given["explorationItemAgeCutOff"]))
+
+
+def _updated(tx: Connection, account: Account, known: _Deployment, now: float) -> _Deployment:
+    """Let exploration know of items and events that came in: every two hours, or as the operator has it.
+
+    The model stays as it is.  A version that another one has followed, or that was made by an UPDATE, learns nothing
+    more.
+    """
+    if not known.recipe.explores:
+        return replace(known, due=math.inf)
+    begin, end = _life(tx, account, known.campaign)
+    period = _period(account)
+    until, due = end, math.inf
+    if period:
+        updates = (min(now, end) - begin) // period
+        until = begin + (updates * period if updates else 0)
+        due = until + period if now < end else math.inf
+    dataset = known.datasets["INTERACTIONS"].dataset_arn
+    answered, known.read["LEARNT"] = events.after(tx, dataset, known.read["LEARNT"], until)
+    known.loaded.learn(answered)
+    known.loaded.explore_until(until)
+    return replace(known, due=due)
+
+
+def _period(account: Account) -> float:
+    """Seconds between two updates of exploration, 0 to know of everything at once."""
+    return 3600 * account.quotas["hours_between_exploration_updates"]
+
+
+def _life(tx: Connection, account: Account, campaign: Campaign) -> tuple[float, float]:
+    """From when to when exploration with a campaign's version learns of what comes in, epoch seconds."""
+    if RECOMMENDER in campaign.campaign_arn:
+        return campaign.creation_date_time.timestamp(), math.inf
+    version = records.get(tx, account, SolutionVersion, campaign.solution_version_arn)
+    begin = version.creation_date_time
+    if version.training_mode == "UPDATE":
+        return begin.timestamp(), begin.timestamp()
+    followers = [
+        one.last_updated_date_time.timestamp()
+        for one in records.every(tx, account, SolutionVersion, version.solution_arn)
+        if one.status is Status.ACTIVE and one.creation_date_time > begin
+    ]
+    return begin.timestamp(), min(followers, default=math.inf)
 
 
 def _documents(tx: Connection, campaign: Campaign) -> list[bytes]:
@@ -293,8 +417,12 @@ def _documents(tx: Connection, campaign: Campaign) -> list[bytes]:
 
 
 def _latest(loaded: Loaded, live: Mapping[str, events.Live]) -> int:
-    """Epoch seconds of the latest interaction that is known."""
-    return max([loaded.latest, *(int(one.newest) for one in live.values() if one.newest is not None)])
+    """Epoch seconds of the latest interaction that is known.
+
+    Live ones move it by whole minutes, up, so that what was worked out for a user need not be again at every event.
+    """
+    newest = [-(-int(one.newest) // MINUTE) * MINUTE for one in live.values() if one.newest is not None]
+    return max([loaded.latest, *newest])
 
 
 def _served(tx: Connection, account: Account, arn: str) -> tuple[Campaign, Recipe, Path]:
@@ -318,16 +446,60 @@ def _load(
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
     data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
-    return Loaded.load(recipe, folder, data), read
+    try:
+        loaded = Loaded.load(recipe, folder, data)
+    except FileNotFoundError as error:
+        version = campaign.solution_version_arn
+        raise ResourceNotFoundException(
+            f"The model of {version} is gone from {folder}: bring it back, or move the campaign to another version."
+        ) from error
+    # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
+    read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
+    if recipe.explores and "ITEMS" in found:
+        loaded.arrived(events.put_times(tx, found["ITEMS"].dataset_arn))
+    return loaded, read
 
 
-def _read_puts(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]) -> None:
-    """Let a loaded campaign know the items and users that were put since."""
-    for kind, put in (("ITEMS", known.loaded.put_items), ("USERS", known.loaded.put_users)):
-        arn = known.datasets[kind].dataset_arn if kind in known.datasets else None
-        if live.get(arn) != known.live.get(arn):
-            rows, known.read[kind] = events.records(tx, arn, known.read[kind])
-            put(rows)
+def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]) -> OrderedDict[str | None, Visitor]:
+    """Let a loaded campaign know what was put since.  Returns the visitors whom that does not concern."""
+    changed = {name for name in {*live, *known.live} if live.get(name) != known.live.get(name)}
+    of = {kind: dataset.dataset_arn for kind, dataset in known.datasets.items()}
+    everybody = any(name not in of.values() for name in changed)  # somebody was taken out
+    gone: set[str | None] = set()
+    if of.get("ITEMS") in changed:
+        before = known.read["ITEMS"]
+        rows, known.read["ITEMS"] = events.records(tx, of["ITEMS"], before)
+        known.loaded.put_items(rows)
+        if known.recipe.explores:
+            known.loaded.arrived(events.put_times(tx, of["ITEMS"], before))
+        everybody = True  # they may have met the item before
+    if of.get("USERS") in changed:
+        rows, known.read["USERS"] = events.records(tx, of["USERS"], known.read["USERS"])
+        known.loaded.put_users(rows)
+        gone |= rows.keys()
+    if of["INTERACTIONS"] in changed:
+        answered, known.read["INTERACTIONS"] = events.after(tx, of["INTERACTIONS"], known.read["INTERACTIONS"])
+        for event in answered:
+            gone.update((event.session_id, event.user_id))
+    if everybody:
+        return OrderedDict()
+    return OrderedDict((user_id, visitor) for user_id, visitor in [*known.visitors.items()] if user_id not in gone)
+
+
+def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
+    """Whether GetRecommendations with these members, of which nothing is known yet, needs next to no time."""
+    process = _PROCESSES.get(account.store.engine)
+    arn, user_id = members.get("campaignArn"), members.get("userId")
+    if process is None or not isinstance(arn, str) or not isinstance(user_id, str) or members.get("context"):
+        return False
+    deployment = process.deployments.get(arn)
+    if deployment is None or deployment.stamp != process.changes.stamp():
+        return False
+    filter_arn = members.get("filterArn")
+    if filter_arn is not None and (not isinstance(filter_arn, str) or filter_arn not in deployment.filters):
+        return False
+    visitor = deployment.visitors.get(user_id)
+    return visitor is not None and deployment.loaded.at_hand(visitor, deployment.now)
 
 
 def _visitor(account: Account, deployment: _Deployment, user_id: str | None) -> Visitor:
@@ -448,7 +620,7 @@ def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion |
     items: list[dict[str, Any]] = [{"itemId": item_id} for item_id in answer.item_ids]
     if answer.scores is not None:
         for item, score in zip(items, answer.scores):
-            item["score"] = round(score, 7)
+            item["score"] = score
     if answer.metadata is not None:
         for item, metadata in zip(items, answer.metadata):
             item["metadata"] = metadata
@@ -456,20 +628,51 @@ def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion |
         for item, promoted in zip(items, answer.promoted):
             if promoted:
                 item["promotionName"] = promotion.name
-                if recipe.name == "aws-user-personalization-v2":
+                if recipe.name == EXPLORES_BY_ITSELF:
                     item["reason"] = ["Promoted item"]
+    if answer.explored is not None and recipe.name == EXPLORES_BY_ITSELF:
+        for item, explored in zip(items, answer.explored):
+            if explored:
+                item["reason"] = ["Exploration"]
     return items
 
 
-def _seed(account: Account, *parts: object) -> int:
-    return int.from_bytes(hashlib.sha256(f"{account.seed}|{parts}".encode()).digest()[:8])
+def _seed(account: Account, deployment: _Deployment, user_id: str | None, item_id: str | None) -> int:
+    """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer."""
+    asked, count = deployment.asked, 0
+    if deployment.exploration is not None:
+        count = asked[user_id] = asked.pop(user_id, 0) + 1
+        if len(asked) > VISITORS:
+            asked.popitem(last=False)
+    changes = sum(one.changes for one in deployment.live.values())
+    told = f"{account.seed}|{deployment.campaign.campaign_arn}|{user_id}|{item_id}|{changes}|{count}"
+    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:16])
 
 
-def _recommendation_id(account: Account, campaign_arn: str, *parts: object) -> str:
+def _kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended) -> str:
+    """The id of an answer, under which the list is kept for the events to come."""
+    now = account.now().timestamp()
+    recommendation_id = _recommendation_id(account, now, campaign_arn, user_id, item_id)
+    given = Recommendation(
+        recommendation_id=recommendation_id,
+        resource_arn=campaign_arn,
+        user_id=user_id,
+        at=now,
+        item_ids=answer.item_ids,
+        propensities=answer.propensities,
+    )
+    account.store.commits.later(recommendations.append, given)
+    return recommendation_id
+
+
+def _recommendation_id(account: Account, now: float, campaign_arn: str, *parts: object) -> str:
     """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
-    told = f"{account.seed}|{campaign_arn}|{parts}|{account.now().isoformat()}|{next(_COUNT)}"
-    drawn = uuid.UUID(bytes=hashlib.sha256(told.encode()).digest()[:16], version=4)
-    return f"RID-{str(drawn)[-25:]}-CID-{origin(campaign_arn)}"
+    told = f"{account.seed}|{campaign_arn}|{parts}|{now}|{next(_COUNT)}"
+    drawn = hashlib.sha256(told.encode()).hexdigest()  # shaped like the end of a random UUID
+    return f"RID-{drawn[:2]}-4{drawn[2:5]}-a{drawn[5:8]}-{drawn[8:20]}-CID-{_origin(campaign_arn)}"
+
+
+_origin = lru_cache(maxsize=1024)(origin)
 
 
 OPERATIONS = {

@@ -8,13 +8,16 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
 from lib import jobs, resources
+from lib.resources import runtime
 from lib.resources.quotas import DEFAULTS, quotas
 from lib.service import http, sigv4
 from lib.service.dispatch import Dispatcher
+from lib.store import consumption
 from lib.store import jobs as store_jobs
 from lib.store.database import Store
 from lib.store.jobs import State
@@ -50,7 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
         Dispatcher(account, resources.OPERATIONS),
         authorise=http.signed_by(keys, options.region, account.now) if keys else http.no_browser,
         log=_log,
+        at_hand=partial(runtime.at_hand, account),
         jobs_by_state=lambda: _jobs_by_state(account.store),
+        campaign_tps=lambda: _campaign_tps(account.store, account.now().timestamp()),
     )
     # uvicorn answers what it has accepted, for a few seconds, then passes the signal on; whatever an operation is still
     # at could be killed at any instant, so nobody waits for it
@@ -146,7 +151,10 @@ def _account(text: str) -> str:
 
 def _is_loopback(host: str) -> bool:
     """Whether nobody but this machine can reach every address of a host."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise OSError(f"host {host!r} is unknown ({error.strerror}): give an address of this machine") from None
     return all(ip_address(address[0].partition("%")[0]).is_loopback for *_, address in found)
 
 
@@ -167,6 +175,13 @@ def _jobs_by_state(store: Store) -> Mapping[str, int]:
     with store.read() as tx:
         found = Counter(str(job.state) for job in store_jobs.unfinished(tx))
     return {state: found[state] for state in (State.PENDING, State.RUNNING)}
+
+
+def _campaign_tps(store: Store, now: float) -> Mapping[str, tuple[float, float]]:
+    store.commits.flush()
+    with store.read() as tx:
+        found = consumption.windows(tx, now - consumption.WINDOW_SECONDS, now + 1)
+    return {window.resource_arn: (window.consumed_tps, window.provisioned_tps) for window in found}
 
 
 def _log(line: bytes) -> None:

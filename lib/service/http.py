@@ -7,6 +7,7 @@ model or waiting for the disk holds nobody else up.
 
 import asyncio
 import logging
+import sys
 import time
 import traceback
 import uuid
@@ -25,8 +26,9 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lib.resources.errors import ApiError, ThrottlingException
-from lib.service import sigv4, wire
+from lib.service import model, sigv4, wire
 from lib.service.dispatch import Dispatcher
+from lib.store.database import is_full
 
 BODY_BYTES = 4 * 2**20  # ten items with properties of 32,000 characters, each escaped to twelve bytes
 DISCARDED_BYTES = 4 * BODY_BYTES  # read and dropped, so that whoever sent too much can still read why it was refused
@@ -36,7 +38,12 @@ KEEP_ALIVE_SECONDS = 65
 SHUTDOWN_SECONDS = 3
 REQUESTS_IN_FLIGHT = 256
 THREADS = 8
+WAITING_THREADS = 64  # for events: they wait for the disk, and the more of them wait the more share one wait
+SWITCH_SECONDS = 0.0005  # after which a thread lets others compute: ten times as often as Python's own default
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # seconds
+
+EVENTS = "personalize-events"
+RECOMMENDATIONS = "/recommendations"
 
 Log = Callable[[bytes], object]
 
@@ -128,6 +135,12 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.campaigns = Gauge(
+            "personalize_campaign_tps",
+            "Requests a second of the present five minutes, and the minimum that is provisioned.",
+            ("campaign", "kind"),
+            registry=self.registry,
+        )
         self.jobs = Gauge("personalize_jobs", "Imports, trainings and other jobs.", ("state",), registry=self.registry)
 
     def count(self, answered: wire.Answer, seconds: float) -> None:
@@ -144,7 +157,9 @@ class Application:
     """The ASGI application.
 
     authorise: raises ApiError for who may not call.  log: takes one line of JSON for each operation called.
-    jobs_by_state: how many jobs wait and run, for whoever asks for metrics.
+    at_hand: whether the members of a GetRecommendations can be answered in less time than a thread takes to begin.
+    jobs_by_state, campaign_tps: for whoever asks for metrics, how many jobs wait and run, and of each campaign that is
+    used what it consumes and what is provisioned.
     """
 
     def __init__(
@@ -153,12 +168,16 @@ class Application:
         *,
         authorise: wire.Authorise,
         log: Log,
+        at_hand: Callable[[Mapping[str, Any]], bool] = lambda members: False,
         jobs_by_state: Callable[[], Mapping[str, int]] = dict,
+        campaign_tps: Callable[[], Mapping[str, tuple[float, float]]] = dict,
         requests_in_flight: int = REQUESTS_IN_FLIGHT,
     ):
         self.dispatcher, self.authorise, self.log = dispatcher, authorise, log
-        self.metrics, self.jobs_by_state = Metrics(), jobs_by_state
+        self.metrics, self.jobs_by_state, self.campaign_tps = Metrics(), jobs_by_state, campaign_tps
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
+        self.waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="event")
+        self.at_hand = at_hand
         self.requests_in_flight, self.in_flight = requests_in_flight, 0
         self.pages = Starlette(routes=[Route("/health", self._health), Route("/metrics", self._metrics)])
 
@@ -178,7 +197,10 @@ class Application:
                 if body is None:
                     return
                 started = time.perf_counter()
-                answered = await self._answer(scope, body, request_id)
+                if scope["path"] == RECOMMENDATIONS and self._at_once(body):
+                    answered = self._perform(scope, body, request_id)
+                else:
+                    answered = await self._answer(scope, body, request_id)
             finally:
                 self.in_flight -= 1
         seconds = time.perf_counter() - started
@@ -186,8 +208,17 @@ class Application:
         self._log(request_id, answered, seconds)
         await _send(send, answered)
 
+    def _at_once(self, body: bytes) -> bool:
+        try:
+            members = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return False
+        return isinstance(members, dict) and self.at_hand(members)
+
     def _answer(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> Awaitable[wire.Answer]:
-        return asyncio.get_running_loop().run_in_executor(self.threads, self._perform, scope, body, request_id)
+        operation = model.paths().get(scope["path"])
+        threads = self.waiting if operation is not None and operation.service == EVENTS else self.threads
+        return asyncio.get_running_loop().run_in_executor(threads, self._perform, scope, body, request_id)
 
     def _perform(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> wire.Answer:
         method, path = scope["method"], scope["path"]
@@ -201,9 +232,13 @@ class Application:
             return wire.answer(
                 self.dispatcher, method, target, headers, body, request_id=request_id, authorise=self.authorise
             )
-        except Exception:
+        except Exception as fault:
             self.log(line(event="failure", request=request_id, traceback=traceback.format_exc()))
-            error = InternalFailure(f"The service failed; its log says why under request {request_id}")
+            error = InternalFailure(
+                "No space is left where the service keeps its store: free some, and send the request again"
+                if is_full(fault)
+                else f"The service failed; its log says why under request {request_id}"
+            )
             return wire.refuse(method, path, error, request_id=request_id)
 
     def _log(self, request_id: str, answered: wire.Answer, seconds: float) -> None:
@@ -226,6 +261,10 @@ class Application:
     def _metrics(self, request: Request) -> Response:
         for state, count in self.jobs_by_state().items():
             self.metrics.jobs.labels(state).set(count)
+        self.metrics.campaigns.clear()
+        for campaign, (consumed, provisioned) in self.campaign_tps().items():
+            self.metrics.campaigns.labels(campaign, "consumed").set(consumed)
+            self.metrics.campaigns.labels(campaign, "provisioned").set(provisioned)
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -243,6 +282,7 @@ class _Lines(logging.Handler):
 
 def server(application: Application) -> uvicorn.Server:
     """What runs the application: ``run(sockets=[listener])`` returns when its process is told to end."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     logger = logging.getLogger("uvicorn.error")
     logger.handlers, logger.propagate = [_Lines(application.log)], False
     return uvicorn.Server(

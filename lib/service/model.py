@@ -414,11 +414,14 @@ def _seconds(moment: datetime) -> float:
 def _structure_encoder(service: str, shape: Shape) -> Encoder:
     members = {name: _encoder(service, member.name) for name, member in shape.members.items()}
     attributes = [(name, xform_name(name), encoder) for name, encoder in members.items()]
+    plain = frozenset(name for name, encoder in members.items() if encoder is None)
     shape_name = shape.name
 
     def encode(value: Any) -> dict[str, Any]:
         encoded = {}
         if isinstance(value, dict):
+            if plain.issuperset(value) and None not in value.values():
+                return value
             for name, found in value.items():
                 if found is None:
                     continue

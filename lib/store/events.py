@@ -3,9 +3,12 @@
 Rows are kept under the ARN of their dataset, shaped by its schema.  Every function is a step of somebody's transaction.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
+import orjson
 import pandas as pd
 from sqlalchemy import (
     JSON,
@@ -25,7 +28,8 @@ from sqlalchemy import (
 )
 
 from lib.data.schema import Schema
-from lib.store.tables import LONG, metadata
+from lib.store import recommendations
+from lib.store.tables import LONG, insert, metadata
 
 NEWEST = 1000
 """Live events of one user that a request looks at: at most ten event types, the newest hundred of each."""
@@ -103,6 +107,28 @@ _NEWEST = [
     .limit(bindparam("most"))
     for owner in (live_events.c.user_id, live_events.c.session_id)
 ]
+_LIST = ("sequence", "session_id", "user_id", "item_id", "sent_at", "received_at", "impression", "recommendation_id")
+_AFTER = (
+    select(*(live_events.c[name] for name in _LIST))
+    .where(
+        live_events.c.dataset_arn == bindparam("dataset_arn"),
+        live_events.c.sequence > bindparam("sequence"),
+        live_events.c.repeated.is_(False),
+    )
+    .order_by(live_events.c.sequence)
+)
+_MEET = live_sessions.insert().values(
+    dataset_arn=bindparam("dataset"), session_id=bindparam("session"), user_id=bindparam("user")
+)
+_ADOPT = (
+    update(live_events)
+    .where(
+        live_events.c.dataset_arn == bindparam("dataset"),
+        live_events.c.session_id == bindparam("session"),
+        live_events.c.user_id.is_(None),
+    )
+    .values(user_id=bindparam("user"))
+)
 _STATE = select(live.c.dataset_arn, live.c.changes, live.c.newest).where(
     live.c.dataset_arn.in_(bindparam("dataset_arns", expanding=True))
 )
@@ -134,6 +160,27 @@ class LiveEvent:
     source: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """Events of one call, to one dataset.  received_at: epoch seconds."""
+
+    dataset_arn: str
+    events: Sequence[LiveEvent]
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """An event, and the list it answered: the one it told of, else that of its recommendation id, else none."""
+
+    session_id: str
+    user_id: str | None
+    item_id: str | None
+    at: float
+    shown: Sequence[str] = ()
+    recommendation_id: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Live:
     """How far a dataset's puts have come.
@@ -160,37 +207,72 @@ class Arrived:
 
 
 def append(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent], received_at: float) -> None:
+    """Keep the events of one call."""
+    append_all(tx, [Sent(dataset_arn=dataset_arn, events=events, received_at=received_at)])
+
+
+def append_all(tx: Connection, calls: Sequence[Sent]) -> None:
     """Keep events.  One whose id was seen before is kept too, but never counts.
 
     An anonymous event belongs to its session; the first user that the session meets gets all its anonymous events.
     """
-    ids = [event.event_id for event in events if event.event_id is not None]
-    seen = set(tx.execute(_SEEN, {"dataset_arn": dataset_arn, "ids": ids}).scalars()) if ids else set()
-    users = _meet(tx, dataset_arn, events)
     rows = []
-    for event in events:
-        rows.append(
-            {
-                "dataset_arn": dataset_arn,
-                "session_id": event.session_id,
-                "user_id": event.user_id if event.user_id is not None else users.get(event.session_id),
-                "event_id": event.event_id,
-                "repeated": event.event_id in seen,
-                "item_id": event.item_id,
-                "event_type": event.event_type,
-                "sent_at": event.sent_at,
-                "received_at": received_at,
-                "row": dict(event.row),
-                "impression": None if event.impression is None else list(event.impression),
-                "recommendation_id": event.recommendation_id,
-                "source": event.source,
-            }
+    for dataset_arn in dict.fromkeys(call.dataset_arn for call in calls):
+        its = [call for call in calls if call.dataset_arn == dataset_arn]
+        events = [event for call in its for event in call.events]
+        ids = [event.event_id for event in events if event.event_id is not None]
+        seen = set(tx.execute(_SEEN, {"dataset_arn": dataset_arn, "ids": ids}).scalars()) if ids else set()
+        users = _meet(tx, dataset_arn, events)
+        for call in its:
+            for event in call.events:
+                user_id = event.user_id if event.user_id is not None else users.get(event.session_id)
+                rows.append(
+                    (
+                        dataset_arn,
+                        event.session_id,
+                        user_id,
+                        event.event_id,
+                        event.event_id in seen,
+                        event.item_id,
+                        event.event_type,
+                        event.sent_at,
+                        call.received_at,
+                        orjson.dumps(event.row).decode(),
+                        None if event.impression is None else orjson.dumps(event.impression).decode(),
+                        event.recommendation_id,
+                        event.source,
+                    )
+                )
+                if event.event_id is not None:
+                    seen.add(event.event_id)
+        # A clock of a client that runs ahead must not make the whole catalogue look old.
+        _moved(tx, dataset_arn, max(min(call.received_at, max(event.sent_at for event in call.events)) for call in its))
+    insert(tx, live_events, rows)
+
+
+def after(tx: Connection, dataset_arn: str, sequence: int, until: float = math.inf) -> tuple[list[Answered], int]:
+    """The events that count and came after a sequence number, oldest first, and the last such number.
+
+    until: epoch seconds; from the first event on that arrived later, all are left for another time.
+    """
+    rows = tx.execute(_AFTER, {"dataset_arn": dataset_arn, "sequence": sequence}).all()
+    rows = list(takewhile(lambda row: row.received_at <= until, rows))
+    ids = {row.recommendation_id for row in rows if row.recommendation_id is not None and row.impression is None}
+    lists = recommendations.of_ids(tx, ids)
+    found = []
+    for row in rows:
+        listed = lists.get(row.recommendation_id) if row.impression is None else None
+        found.append(
+            Answered(
+                session_id=row.session_id,
+                user_id=row.user_id,
+                item_id=row.item_id,
+                at=row.sent_at,
+                shown=row.impression or (listed.item_ids if listed else ()),
+                recommendation_id=row.recommendation_id,
+            )
         )
-        if event.event_id is not None:
-            seen.add(event.event_id)
-    tx.execute(live_events.insert(), rows)
-    # A clock of a client that runs ahead must not make the whole catalogue look old.
-    _moved(tx, dataset_arn, min(received_at, max(event.sent_at for event in events)))
+    return found, rows[-1].sequence if rows else sequence
 
 
 def newest(tx: Connection, dataset_arn: str, user_id: str, limit: int = NEWEST) -> list[LiveEvent]:
@@ -238,6 +320,13 @@ def put(tx: Connection, dataset_arn: str, rows: Mapping[str, Mapping[str, object
     _moved(tx, dataset_arn, None)
 
 
+def put_times(tx: Connection, dataset_arn: str, after: int = 0) -> dict[str, float]:
+    """When the rows were put, epoch seconds, of those that were put after a sequence number."""
+    table = live_records.c
+    query = select(table.id, table.received_at).where(table.dataset_arn == dataset_arn, table.sequence > after)
+    return dict(tuple(row) for row in tx.execute(query.order_by(table.sequence)))
+
+
 def records(tx: Connection, dataset_arn: str, after: int = 0) -> tuple[dict[str, dict[str, object]], int]:
     """Rows by id that were put after a sequence number, in the order they were put, and the last such number."""
     table = live_records.c
@@ -251,6 +340,12 @@ def records(tx: Connection, dataset_arn: str, after: int = 0) -> tuple[dict[str,
 def last(tx: Connection, dataset_arn: str) -> int:
     """The sequence number of the record that was put last, 0 before the first."""
     table = live_records.c
+    return tx.execute(select(func.max(table.sequence)).where(table.dataset_arn == dataset_arn)).scalar() or 0
+
+
+def last_event(tx: Connection, dataset_arn: str) -> int:
+    """The sequence number of the event that came last, 0 before the first."""
+    table = live_events.c
     return tx.execute(select(func.max(table.sequence)).where(table.dataset_arn == dataset_arn)).scalar() or 0
 
 
@@ -297,7 +392,7 @@ def put_records(tx: Connection, dataset_arn: str) -> list[tuple[str, tuple[dict[
 def forget(tx: Connection, dataset_arn: str) -> None:
     """Leave nothing of a dataset that is being deleted."""
     for table in (live, live_events, live_sessions, live_records):
-        tx.execute(delete(table).where(table.c.dataset_arn == dataset_arn))
+        tx.execute(delete(table).where(table.c.dataset_arn.in_((dataset_arn, losses(dataset_arn)))))
 
 
 def forget_users(tx: Connection, dataset_arn: str, user_ids: Iterable[str]) -> int:
@@ -313,7 +408,13 @@ def forget_users(tx: Connection, dataset_arn: str, user_ids: Iterable[str]) -> i
             found += 0 if table is live_sessions else gone
     if found:
         _moved(tx, dataset_arn, None)
+        _moved(tx, losses(dataset_arn), None)
     return found
+
+
+def losses(dataset_arn: str) -> str:
+    """The name under which ``state`` tells how often users were taken out of a dataset."""
+    return f"{dataset_arn} without users"
 
 
 def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
@@ -337,27 +438,17 @@ def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
 
 def _meet(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent]) -> dict[str, str]:
     """Session -> user for the sessions of these events, as known after them."""
-    sessions = list({event.session_id for event in events})
+    sessions = list(dict.fromkeys(event.session_id for event in events))
     rows = tx.execute(_USERS, {"dataset_arn": dataset_arn, "sessions": sessions})
-    known = {row.session_id: row.user_id for row in rows}
+    known = dict(map(tuple, rows))
+    met = []
     for event in events:
         if event.user_id is not None and event.session_id not in known:
             known[event.session_id] = event.user_id
-            tx.execute(
-                live_sessions.insert().values(
-                    dataset_arn=dataset_arn, session_id=event.session_id, user_id=event.user_id
-                )
-            )
-            before = live_events.c
-            tx.execute(
-                update(live_events)
-                .where(
-                    before.dataset_arn == dataset_arn,
-                    before.session_id == event.session_id,
-                    before.user_id.is_(None),
-                )
-                .values(user_id=event.user_id)
-            )
+            met.append({"dataset": dataset_arn, "session": event.session_id, "user": event.user_id})
+    if met:
+        tx.execute(_MEET, met)
+        tx.execute(_ADOPT, met)
     return known
 
 

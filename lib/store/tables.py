@@ -1,10 +1,15 @@
 """Tables of the database.  A module that adds tables of its own hangs them on the same ``metadata``."""
 
+from collections.abc import Sequence
+from functools import cache
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    Connection,
+    Dialect,
     Float,
     Index,
     Integer,
@@ -15,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = "0002"
+VERSION = "0003"
 """Of these tables: the newest of ``lib.store.migrations``."""
 
 metadata = MetaData()
@@ -77,3 +82,23 @@ jobs = Table(
     Index("jobs_of_a_lane", "state", "lane", "id"),
     sqlite_autoincrement=True,
 )
+
+
+def insert(tx: Connection, table: Table, rows: Sequence[tuple]) -> None:
+    """Insert rows of a numbered table, given as tuples of all columns but ``sequence``, JSON as text.
+
+    For what comes by the thousand: most of the time went into naming the columns of every row again.
+    """
+    columns = [column.name for column in table.columns if column.name != "sequence"]
+    statement, positional = _insertion(table, tx.dialect)
+    tx.exec_driver_sql(statement, list(rows) if positional else [dict(zip(columns, row)) for row in rows])
+
+
+@cache
+def _insertion(table: Table, dialect: Dialect) -> tuple[str, bool]:
+    """The statement, and whether its parameters go by their position."""
+    columns = [column.name for column in table.columns if column.name != "sequence"]
+    compiled = table.insert().inline().compile(dialect=dialect, column_keys=columns)
+    if compiled.positional and compiled.positiontup != columns:
+        raise ValueError(f"{dialect.name} takes {compiled.positiontup}, the rows hold {columns}")
+    return str(compiled), compiled.positional

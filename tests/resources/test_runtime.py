@@ -1,6 +1,9 @@
 """What a deployed campaign answers, and what it refuses: imports, training, deployment and requests in one process."""
 
+import json
+import shutil
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -8,7 +11,10 @@ import pytest
 
 from lib.recipes import RECIPES
 from lib.recipes.popularity import Popularity
-from lib.resources.errors import InvalidInputException, ResourceNotFoundException
+from lib.resources import runtime
+from lib.resources.errors import InvalidInputException, ResourceNotFoundException, ThrottlingException
+from lib.resources.solution_versions import version_folder
+from lib.store import consumption, recommendations
 from tests.resources.workflow import ITEMS as ITEMS_AVRO
 
 GENRES = ["Jazz", "Jazz|Folk", "Pop"]
@@ -329,6 +335,60 @@ def test_a_campaign_moves_to_its_new_version_when_that_is_in_force(deployed, per
     assert "fresh" in ids(deployed.recommend(personal, user_id="nobody", num_results=500))
 
 
+def test_events_of_1970_and_of_the_next_century_count_and_leave_the_time_alone(deployed, personal):
+    before = deployed.recommend(personal, user_id="u1")
+    for item, moment in (("i44", datetime(1970, 1, 1, tzinfo=UTC)), ("i43", datetime(2126, 1, 1, tzinfo=UTC))):
+        event = {"eventType": "click", "itemId": item, "sentAt": moment}
+        deployed.personalize.put_events(
+            tracking_id=deployed.tracking_id, session_id="s", user_id="traveller", event_list=[event]
+        )
+    assert set(ids(deployed.recommend(personal, user_id="traveller"))[:2]) == {"i43", "i44"}
+    assert deployed.recommend(personal, user_id="u1") == before
+    found = runtime._process(deployed.personalize.account).deployments[personal]
+    assert found.now <= deployed.personalize.account.now().timestamp() + runtime.MINUTE
+
+
+def test_ids_of_every_plane_and_ids_like_numbers_are_answered_as_they_are(deployed, personal):
+    odd = ["00", "1e3", "NaN", "-0", "ид", "商品", "\U0001f4f0", "\U0002000b", "\U000e0041", "\U0010fffd", "a\u0301"]
+    items = [{"itemId": item, "properties": json.dumps({"genre": f"genre {item}"})} for item in odd]
+    for start in (0, 10):
+        deployed.personalize.put_items(dataset_arn=deployed.items, items=items[start : start + 10])
+    only = deployed.filter("only", "INCLUDE ItemID WHERE Items.GENRE IN ($GENRE)")
+    ranking = deployed.campaign("aws-personalized-ranking")
+    for item in odd:
+        deployed.click(item, session=item)
+        told = deployed.personalize.get_personalized_ranking(
+            campaign_arn=ranking,
+            user_id=item,
+            input_list=[*odd, "i1"],
+            filter_arn=only,
+            filter_values={"GENRE": f'"genre {item}"'},
+        )
+        assert ids(told["personalizedRanking"]) == [item]
+
+
+def test_a_filter_that_leaves_nothing_answers_an_empty_list(deployed, personal):
+    nothing = deployed.filter("nothing", 'INCLUDE ItemID WHERE Items.GENRE IN ("none")')
+    assert deployed.recommend(personal, user_id="u1", filter_arn=nothing, num_results=500) == []
+    promotion = {"name": "p", "percentPromotedItems": 50, "filterArn": nothing}
+    assert deployed.recommend(personal, user_id="u1", filter_arn=nothing, promotions=[promotion]) == []
+
+
+def test_more_promotions_than_there_are_items_give_each_item_once(deployed, personal):
+    everything = deployed.filter("all", 'INCLUDE ItemID WHERE Items.GENRE IN ("Jazz", "Folk", "Pop")')
+    promotion = {"name": "p", "percentPromotedItems": 100, "filterArn": everything}
+    found = deployed.recommend(personal, user_id="u1", num_results=500, promotions=[promotion])
+    assert sorted(ids(found)) == sorted(ITEMS["ITEM_ID"])
+    assert all(item["promotionName"] == "p" for item in found)
+
+
+def test_a_campaign_whose_model_is_gone_says_so(deployed, personal):
+    version = deployed.personalize.describe_campaign(campaign_arn=personal)["campaign"].solution_version_arn
+    shutil.rmtree(version_folder(deployed.personalize.account, version) / "model")
+    with pytest.raises(ResourceNotFoundException, match=f"The model of {version} is gone"):
+        deployed.recommend(personal, user_id="u1")
+
+
 def test_recommendation_ids_have_40_characters_and_never_repeat(deployed, personal):
     answers = [
         deployed.personalize.get_recommendations(campaign_arn=personal, user_id="u1")["recommendationId"]
@@ -337,3 +397,230 @@ def test_recommendation_ids_have_40_characters_and_never_repeat(deployed, person
     assert len(set(answers)) == 20
     assert all(len(one) == 40 and one.startswith("RID-") and one[29:34] == "-CID-" for one in answers)
     assert len({one[-6:] for one in answers}) == 1
+
+
+EXPLORING = ("aws-user-personalization", "aws-user-personalization-v2")
+
+
+@pytest.fixture
+def exploring(deployed, recipes, monkeypatch):
+    """Campaigns that explore what comes in at once; five items are put after training."""
+    quotas = {**deployed.personalize.account.quotas, "hours_between_exploration_updates": 0}
+    deployed.personalize.account = replace(deployed.personalize.account, quotas=quotas)
+    for name in EXPLORING:
+        base = RECIPES["aws-user-personalization-v2"]
+        monkeypatch.setitem(RECIPES, name, replace(base, name=name, explores=True))
+
+    def campaign(recipe=EXPLORING[0], **config):
+        arn = deployed.campaign(recipe, **({"itemExplorationConfig": config} if config else {}))
+        new = [{"itemId": f"new{n}", "properties": '{"genre": "Jazz"}'} for n in range(5)]
+        deployed.personalize.put_items(dataset_arn=deployed.items, items=new)
+        return arn
+
+    return campaign
+
+
+def lists_of(deployed, campaign):
+    deployed.personalize.account.store.commits.flush()
+    with deployed.personalize.account.store.read() as tx:
+        return list(recommendations.of_resource(tx, campaign))
+
+
+def new_share(lists):
+    return np.mean([item.startswith("new") for one in lists for item in ids(one)])
+
+
+def asked(deployed, campaign, times=20, **members):
+    return [deployed.recommend(campaign, **{"user_id": f"u{n}", "num_results": 10, **members}) for n in range(times)]
+
+
+def test_weight_0_is_the_models_order_and_1_is_all_exploration(deployed, exploring):
+    campaign = exploring(explorationWeight="0.0")
+    assert new_share(asked(deployed, campaign)) == 0
+    model = ids(deployed.recommend(campaign, user_id="u1"))
+    shares = [0.0]
+    for weight in ("0.3", "1.0"):
+        deployed.personalize.update_campaign(
+            campaign_arn=campaign, campaign_config={"itemExplorationConfig": {"explorationWeight": weight}}
+        )
+        deployed.personalize.clock.wait()
+        shares.append(new_share(asked(deployed, campaign)))
+    assert shares[0] < shares[1] < shares[2]
+    assert ids(deployed.recommend(campaign, user_id="u1")) != model
+    assert "reason" not in deployed.recommend(campaign, user_id="u1")[0]
+
+
+def test_v2_explores_by_itself_and_gives_the_reason(deployed, exploring):
+    campaign = exploring("aws-user-personalization-v2")
+    items = [item for one in asked(deployed, campaign, 40) for item in one]
+    explored = [item for item in items if "reason" in item]
+    assert 0 < len(explored) < len(items) / 4
+    assert all(item["reason"] == ["Exploration"] for item in explored)
+    assert all("reason" in item for item in items if item["itemId"].startswith("new"))
+
+
+def test_a_users_answers_differ_and_come_again_in_another_process(deployed, exploring):
+    campaign = exploring(explorationWeight="0.5")
+    first = [ids(deployed.recommend(campaign, user_id="u1")) for _ in range(3)]
+    assert len({tuple(one) for one in first}) == 3
+    runtime._PROCESSES.clear()
+    deployed.recommend(campaign, user_id="u2")
+    assert [ids(deployed.recommend(campaign, user_id="u1")) for _ in range(3)] == first
+
+
+def test_every_list_is_kept_with_its_propensities(deployed, exploring):
+    campaign = exploring(explorationWeight="0.5")
+    answer = deployed.personalize.get_recommendations(campaign_arn=campaign, user_id="u1", num_results=10)
+    (kept,) = lists_of(deployed, campaign)
+    assert kept.recommendation_id == answer["recommendationId"] and kept.user_id == "u1"
+    assert kept.item_ids == ids(answer["itemList"])
+    assert len(kept.propensities) == 10 and all(0 < propensity <= 1 for propensity in kept.propensities)
+
+
+def test_lists_are_kept_of_campaigns_that_do_not_explore_too(deployed):
+    popular = deployed.campaign("aws-popularity-count")
+    deployed.recommend(popular)
+    (kept,) = lists_of(deployed, popular)
+    assert kept.propensities is None and kept.user_id is None and len(kept.item_ids) == 25
+
+
+def react(deployed, answer, item, **members):
+    deployed.personalize.put_events(
+        tracking_id=deployed.tracking_id,
+        session_id="reader",
+        event_list=[{"eventType": "click", "itemId": item, "sentAt": deployed.personalize.account.now(), **members}],
+    )
+
+
+def test_a_click_that_carries_the_recommendation_id_counts_the_list_as_seen(deployed, exploring):
+    campaign = exploring(explorationWeight="1.0")
+    answer = deployed.personalize.get_recommendations(campaign_arn=campaign, user_id="u1", num_results=10)
+    chosen = answer["itemList"][3]["itemId"]
+    react(deployed, answer, chosen, recommendationId=answer["recommendationId"])
+    deployed.recommend(campaign, user_id="u2")
+    loaded = runtime._process(deployed.personalize.account).deployments[campaign].loaded
+    shown = {item for item in loaded.items.numbers if loaded.knowledge.shown[loaded.items.row(item)]}
+    shown |= {item for item in loaded.items.added if loaded.knowledge.shown[loaded.items.row(item)]}
+    assert shown == set(ids(answer["itemList"]))
+    assert loaded.knowledge.chosen[loaded.items.row(chosen)] == loaded.knowledge.chosen.sum() == 1
+
+
+def test_what_exploration_learnt_outlives_the_process(deployed, exploring):
+    campaign = exploring(explorationWeight="1.0")
+    deployed.recommend(campaign, user_id="somebody")
+    for n in range(40):
+        shown = ["new1", "new2", f"i{n % 40}"]
+        react(deployed, None, "new1", impression=shown)
+    first = [one[0] for one in map(ids, asked(deployed, campaign, 40, num_results=1))]
+    assert first.count("new1") > 3 * first.count("new2")
+    runtime._PROCESSES.clear()
+    assert [one[0] for one in map(ids, asked(deployed, campaign, 40, num_results=1))] == first
+
+
+@pytest.fixture
+def updated(deployed, exploring):
+    """A campaign all of whose places are explored, whose exploration learns every two hours."""
+    quotas = {**deployed.personalize.account.quotas, "hours_between_exploration_updates": 2}
+    deployed.personalize.account = replace(deployed.personalize.account, quotas=quotas)
+    return exploring(explorationWeight="1.0")
+
+
+def test_new_items_are_explored_after_an_update_which_makes_no_version(deployed, updated):
+    def versions():
+        (solution,) = deployed.personalize.list_solutions()["solutions"]
+        arn = solution.solution_arn
+        return deployed.personalize.list_solution_versions(solution_arn=arn)["solutionVersions"]
+
+    before = versions()
+    assert new_share(asked(deployed, updated)) == 0
+    deployed.personalize.clock.wait(2 * 3600)
+    assert new_share(asked(deployed, updated)) > 0
+    late = [{"itemId": "newest", "properties": '{"genre": "Jazz"}'}]
+    deployed.personalize.put_items(dataset_arn=deployed.items, items=late)
+    assert not any("newest" in ids(one) for one in asked(deployed, updated, num_results=60))
+    deployed.personalize.clock.wait(2 * 3600)
+    assert all("newest" in ids(one) for one in asked(deployed, updated, num_results=60))
+    assert versions() == before
+
+
+def test_what_was_clicked_counts_for_exploration_after_an_update(deployed, updated):
+    def learnt():
+        deployed.recommend(updated, user_id="u1")
+        loaded = runtime._process(deployed.personalize.account).deployments[updated].loaded
+        return loaded.knowledge.shown.sum()
+
+    react(deployed, None, "i1", impression=["i1", "i2"])
+    assert learnt() == 0
+    deployed.personalize.clock.wait(2 * 3600)
+    assert learnt() == 2
+    runtime._PROCESSES.clear()
+    assert learnt() == 2
+
+
+def test_a_version_that_another_has_followed_is_updated_no_more(deployed, updated):
+    (solution,) = deployed.personalize.list_solutions()["solutions"]
+    deployed.personalize.version(solution.solution_arn)
+    deployed.personalize.clock.wait(4 * 3600)
+    assert new_share(asked(deployed, updated)) == 0
+
+
+def test_a_put_leaves_what_is_known_of_others(deployed, personal):
+    deployed.click("i44", user="u1")
+    deployed.recommend(personal, user_id="u1")
+    deployed.recommend(personal, user_id="u2")
+    before = runtime._process(deployed.personalize.account).deployments[personal].visitors
+    deployed.click("i43", user="u2", session="t")
+    deployed.recommend(personal, user_id="u2")
+    after = runtime._process(deployed.personalize.account).deployments[personal].visitors
+    assert after["u1"] is before["u1"] and after["u2"] is not before["u2"]
+
+
+def test_a_campaign_asked_more_than_it_can_do_throttles_and_recovers(personalize, recipes):
+    quotas = {**personalize.account.quotas, "transactions_per_second_per_core": 0.001}
+    personalize.account = replace(personalize.account, quotas=quotas)
+    deployed = Deployed(personalize)
+    popular = deployed.campaign("aws-popularity-count")
+    personalize.update_campaign(campaign_arn=popular, min_provisioned_tps=3)
+    personalize.clock.wait()
+    for _ in range(3):
+        deployed.recommend(popular)
+    with pytest.raises(ThrottlingException, match="more than 3 times a second"):
+        deployed.recommend(popular)
+    personalize.clock.wait(0.4)
+    deployed.recommend(popular)
+    with pytest.raises(ThrottlingException):
+        deployed.recommend(popular)
+
+
+def test_what_was_asked_is_counted_by_five_minutes(deployed):
+    popular = deployed.campaign("aws-popularity-count")
+    start = deployed.personalize.account.now().timestamp() // 300 * 300
+    for _ in range(4):
+        deployed.recommend(popular)
+    deployed.personalize.clock.wait(300)
+    deployed.recommend(popular)
+    deployed.personalize.account.store.commits.flush()
+    with deployed.personalize.account.store.read() as tx:
+        found = consumption.windows(tx, start, start + 900)
+    assert [(one.start - start, one.resource_arn, one.requests, one.provisioned_tps) for one in found] == [
+        (0, popular, 4, 1),
+        (300, popular, 1, 1),
+    ]
+    assert found[0].consumed_tps == pytest.approx(4 / 300)
+
+
+def test_an_answer_is_at_hand_once_it_was_given_until_the_user_does_something(deployed, personal):
+    account = deployed.personalize.account
+    asked = {"campaignArn": personal, "userId": "u1"}
+    assert not runtime.at_hand(account, asked)
+    deployed.recommend(personal, user_id="u1")
+    account.store.commits.flush()
+    deployed.recommend(personal, user_id="u2")
+    assert runtime.at_hand(account, asked)
+    assert not runtime.at_hand(account, {**asked, "userId": "u3"})
+    assert not runtime.at_hand(account, {**asked, "context": {"EVENT_TYPE": "last"}})
+    assert not any(runtime.at_hand(account, {**asked, name: 1}) for name in ("campaignArn", "userId", "filterArn"))
+    deployed.click("i44", user="u1")
+    assert not runtime.at_hand(account, asked)
+    deployed.recommend(personal, user_id="u2")
+    assert not runtime.at_hand(account, asked)

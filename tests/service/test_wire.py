@@ -235,6 +235,37 @@ def test_a_web_page_is_answered_nothing_by_a_service_without_credentials(account
         assert raw(url, post("/events", b"{}")).startswith(b"HTTP/1.1 400 ")
 
 
+def test_what_is_at_hand_is_answered_without_a_thread_of_its_own(account, log):
+    threads = {}
+
+    def get_recommendations(account, *, user_id=None):
+        threads[user_id] = threading.current_thread().name
+        return {"itemList": []}
+
+    application = http.Application(
+        Dispatcher(account, {"get_recommendations": get_recommendations}),
+        authorise=allow,
+        log=log.append,
+        at_hand=lambda members: members.get("userId") == "near",
+    )
+    with listening(application) as url:
+        for body in (b'{"userId": "near"}', b'{"userId": "far"}'):
+            assert raw(url, post("/recommendations", body)).startswith(b"HTTP/1.1 200 ")
+        for body in (b"[1]", b"{", b""):
+            assert b"500" not in raw(url, post("/recommendations", body)).splitlines()[0]
+    assert threads["far"].startswith("operation") and not threads["near"].startswith("operation")
+
+
+def test_metrics_tell_what_campaigns_consume(account, log):
+    application = http.Application(
+        Dispatcher(account, OPERATIONS), authorise=allow, log=log.append, campaign_tps=lambda: {"arn:c": (2.5, 1.0)}
+    )
+    with listening(application) as url:
+        told = raw(url, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert b'personalize_campaign_tps{campaign="arn:c",kind="consumed"} 2.5' in told
+    assert b'personalize_campaign_tps{campaign="arn:c",kind="provisioned"} 1.0' in told
+
+
 def test_what_is_not_http_leaves_one_line_of_json_in_the_log(url, log):
     raw(url, b"no request\r\n\r\n")
     (line,) = log

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, insert, inspect, select
 
-from lib.store import events, tables
+from lib.store import consumption, events, tables
 from lib.store.dialects import copy_aside
 
 FOLDER = Path(__file__).parent
@@ -33,7 +33,8 @@ def bring_up_to_date(connection: Connection, folder: Path, name: str) -> Path:
     found = _version(connection, name)
     aside = folder / "store.db.before"
     if found is None:
-        events.metadata.create_all(connection)  # all tables hang on one metadata, those of events too
+        for module in (consumption, events):  # which hang their tables on one metadata
+            module.metadata.create_all(connection)
         tables.store_version.create(connection)
         connection.execute(insert(tables.store_version).values(version_num=tables.VERSION))
         connection.execute(insert(tables.store).values(id=uuid4().hex, changes=0))

@@ -1,0 +1,113 @@
+"""What was recommended: the list behind each recommendation id, and the chance each item had to stand where it stood.
+
+Events that carry the id tell which lists were seen, and off-policy evaluation divides by the chances.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Row,
+    String,
+    Table,
+    bindparam,
+    delete,
+    func,
+    select,
+)
+
+from lib.store.tables import LONG, insert, metadata
+
+KEPT = 200_000  # newest ones, of all campaigns together
+ASKED_AT_ONCE = 10_000  # ids; a statement cannot have many more parameters
+SPARE = 20_000  # more than that may be there until they are taken away together
+
+recommendations = Table(
+    "recommendations",
+    metadata,
+    Column("sequence", LONG, primary_key=True, autoincrement=True),
+    Column("recommendation_id", String(40), nullable=False),
+    Column("resource_arn", String(256), nullable=False),
+    Column("user_id", String(256)),
+    Column("at", Float, nullable=False),  # epoch seconds
+    Column("item_ids", JSON, nullable=False),
+    Column("propensities", JSON(none_as_null=True)),
+    Index("recommendations_by_id", "recommendation_id"),
+    Index("recommendations_of_a_user", "user_id"),
+    sqlite_autoincrement=True,
+)
+
+_OF_IDS = select(recommendations).where(recommendations.c.recommendation_id.in_(bindparam("ids", expanding=True)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """One answered request.  propensities: as ``campaigns.Recommended`` has them.  at: epoch seconds."""
+
+    recommendation_id: str
+    resource_arn: str
+    user_id: str | None
+    at: float
+    item_ids: Sequence[str]
+    propensities: Sequence[float | None] | None
+
+
+def append(tx: Connection, given: Sequence[Recommendation]) -> None:
+    """Keep recommendations; beyond ``KEPT`` the oldest go."""
+    rows = [
+        (
+            one.recommendation_id,
+            one.resource_arn,
+            one.user_id,
+            one.at,
+            orjson.dumps(one.item_ids).decode(),
+            None if one.propensities is None else orjson.dumps(one.propensities).decode(),
+        )
+        for one in given
+    ]
+    insert(tx, recommendations, rows)
+    sequence = recommendations.c.sequence
+    first, last = tx.execute(select(func.min(sequence), func.max(sequence))).one()
+    if last - first > KEPT + SPARE:
+        tx.execute(delete(recommendations).where(sequence <= last - KEPT))
+
+
+def of_ids(tx: Connection, ids: Collection[str]) -> dict[str, Recommendation]:
+    """Those of these ids that are kept, by id."""
+    found, wanted = {}, list(ids)
+    for start in range(0, len(wanted), ASKED_AT_ONCE):
+        for row in tx.execute(_OF_IDS, {"ids": wanted[start : start + ASKED_AT_ONCE]}):
+            found[row.recommendation_id] = _read(row)
+    return found
+
+
+def of_resource(tx: Connection, resource_arn: str) -> Iterator[Recommendation]:
+    """All that are kept of a campaign, oldest first."""
+    table = recommendations.c
+    return map(
+        _read, tx.execute(select(recommendations).where(table.resource_arn == resource_arn).order_by(table.sequence))
+    )
+
+
+def forget_users(tx: Connection, resource_arns: Collection[str], user_ids: Iterable[str]) -> None:
+    """Leave nothing of what these campaigns recommended to these users."""
+    table = recommendations.c
+    for user_id in user_ids:
+        tx.execute(delete(recommendations).where(table.user_id == user_id, table.resource_arn.in_(resource_arns)))
+
+
+def _read(row: Row) -> Recommendation:
+    return Recommendation(
+        recommendation_id=row.recommendation_id,
+        resource_arn=row.resource_arn,
+        user_id=row.user_id,
+        at=row.at,
+        item_ids=row.item_ids,
+        propensities=row.propensities,
+    )
