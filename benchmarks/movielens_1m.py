@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ASKED_AT_ONCE = 256
 DEFAULT = ("aws-user-personalization-v2", *models.MODELS)
 
-# histories, their users' ids and the number of items -> (B, I) scores of the catalogue's items
+# histories and their users' ids -> (B, I) scores of the catalogue's items
 Scorer = Callable[[list[History], list[str]], np.ndarray]
 
 

@@ -6,6 +6,8 @@
   truth.
 * ``cold``: among articles nobody had read when training ended, textbook NDCG@10 of those read next, with and without
   the textual columns; simulated and MIND.
+* ``update``: the simulated site's newest 15 % as news to a trained model: what going on costs against training anew,
+  and how both and the old model serve held-out readers.
 
 ``python benchmarks/news.py [--data FOLDER] [--protocol NAMES] [METHOD ...]``; the data are looked for in
 ``../shared/data``.  Intervals are 95 % bootstrap intervals over impressions or readers.
@@ -61,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("methods", nargs="*")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--protocol", default="mind,simulated,cold")
+    parser.add_argument("--protocol", default="mind,simulated,cold,update")
     options = parser.parse_args()
     try:
         folder = sources.locate("mind-small", options.data)
@@ -81,6 +83,9 @@ def main() -> None:
         cold("simulated", site, splits.time_before_newest(site.interactions, 0.2))
         if published:
             cold("MIND", published, LAST_DAY)
+    if "update" in options.protocol:
+        for method in options.methods or SIMULATED_MEASURED[:2]:
+            update(site, method)
 
 
 def described(tables: Datasets) -> Datasets:
@@ -140,6 +145,32 @@ def cold(name: str, data: Datasets, at: int) -> None:
         print(f"cold       {name}, {kind:25} NDCG@10 {value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]", flush=True)
     gain = metrics.ratio_bootstrap(measured["with text"], measured["without text"], seed=20)
     print(f"cold       {name}, ratio {gain.mean:.3f} [{gain.low:.3f}, {gain.high:.3f}]", flush=True)
+
+
+def update(site: Datasets, method: str) -> None:
+    """What a model that goes on with the news gains, and what one trained anew would."""
+    recipe = RECIPES[method]
+    split = splits.split_users(site.interactions, seed=20)
+    whole = replace(site, interactions=split.train)
+    at = splits.time_before_newest(split.train, 0.15)
+    known = site.items["CREATION_TIMESTAMP"].to_numpy() < at
+    old = replace(
+        site,
+        interactions=split.train[split.train["TIMESTAMP"] < at],
+        items=site.items[known].reset_index(drop=True),
+    )
+    start = None
+    for kind, data in (("old", old), ("gone on", whole), ("anew", whole)):
+        reproducible.fix(20)
+        begun = process_time()
+        before = start if kind == "gone on" else None
+        model = recipe.fit(data, recipe.values({}), seed=20, progress=lambda step: None, start=before)
+        seconds = process_time() - begun
+        start = start or model
+        table = evaluation.evaluate(model, split, site, recipe.recipe_type)
+        value = metrics.bootstrap(evaluation.user_metrics(table)["textbook_ndcg_at_10"].to_numpy(), seed=20)
+        told = f"NDCG@10 {value.mean:.4f} [{value.low:.4f}, {value.high:.4f}] {seconds:.0f} CPU s"
+        print(f"update     {method}, {kind:8} {told}", flush=True)
 
 
 def _cold_ndcg(model: Model, split: splits.Split, data: Datasets, recipe_type: str) -> np.ndarray:

@@ -5,7 +5,8 @@ The libraries live in an environment of their own (torch first: ``pip install to
 documentation recommend, the references those that were best on validation data of MovieLens 1M.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
@@ -14,6 +15,7 @@ import scipy.sparse as sparse
 
 from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
 from lib.recipes import transitions
+from lib.recipes.recipe import Request
 
 SEED = 20
 FACTORS, ITERATIONS, REGULARISATION, CONFIDENCE = 64, 15, 0.1, 10.0  # of matrix factorisations
@@ -23,6 +25,17 @@ SECONDS = 300  # of training at most, for the transformers and recurrent network
 LENGTH = 100  # events of a history that these see
 
 Scorer = Callable[[list[History], list[str]], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A model as ``lib.evaluation`` asks it, about users it has not trained on."""
+
+    catalogue: Catalogue
+    score: Scorer
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        return np.asarray(self.score([request.history for request in requests], [""] * len(requests)), np.float32)
 
 
 def fit(name: str, datasets: Datasets) -> tuple[Scorer, Catalogue]:

@@ -45,6 +45,7 @@ DEFAULT_BLEND = np.array([0.75, 1.0], np.float32)  # of network and transitions,
 BLEND_BOUNDS = ((0.1, 3.0), (0.0, 3.0))
 BLEND_CELLS = 4_000_000  # scores that the blend is learnt from
 ASKED_AT_ONCE = 32
+READ = 12_000_000  # events, over all epochs, that are read in any case
 PATIENCE = 1  # epochs without a better validation loss
 NEAR, NEARNESS, FIRST_SCALE = 10, 0.85, 0.1  # how items are placed at first: reach in events, decay, size
 MEMORIES = (  # of the transitions in closed form, a short and a long one: withheld events choose
@@ -88,8 +89,9 @@ class Plan:
         return SequenceNetwork(body, self.dim, n_items, n_event_types, sizes)
 
     def epochs(self, n_events: int) -> int:
-        """At most so many: fewer the more there is to read."""
-        return int(np.clip(round(self.effort * (10_000 / n_events) ** 0.5), 3, self.effort))
+        """At most so many: fewer the more there is to read, and six while that is within ``READ``."""
+        least = np.clip(READ // n_events, 2, 6)
+        return int(np.clip(round(self.effort * (10_000 / n_events) ** 0.5), least, self.effort))
 
 
 @dataclass(slots=True)

@@ -64,3 +64,11 @@ def test_the_blend_is_the_one_under_which_withheld_items_are_likeliest(model):
     assert told == pytest.approx(loss(found), abs=1e-4)
     for other in (found * 0.9 + 0.05, np.array([0.75, 1.0]), np.array([1.0, 0.0])):
         assert loss(found) <= loss(other.clip(0.1, 3)) + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("n_events", "epochs"), [(10_000, 25), (40_000, 12), (1_000_000, 6), (4_000_000, 3), (10**8, 2)]
+)
+def test_the_more_there_is_to_read_the_fewer_epochs_are_allowed(n_events, epochs):
+    plan = sequences.Plan(body="transformer", dim=8, hidden=8, length=8, recency=True, closed=True)
+    assert plan.epochs(n_events) == epochs
