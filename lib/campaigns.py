@@ -220,6 +220,7 @@ class Campaign:
         self._user_numbers = {user_id: number for number, user_id in enumerate(self.done.user_ids.tolist())}
         self._scored: OrderedDict[tuple, _Scored] = OrderedDict()
         self._keeping = threading.Lock()
+        self._together = _Together(model)
         self._young: _Young | None = None
         self._kin: dict[int, np.ndarray] = {}
         self._ids = ids
@@ -444,7 +445,10 @@ class Campaign:
             if scored is not None:
                 self._scored.move_to_end(key)
                 return scored
-        scored = _Scored(self._scores(visitor, now, item, context)[0])
+        request = Request(
+            history=visitor.history, now=now, item=item, user=visitor.row, context={} if context is None else context
+        )
+        scored = _Scored(self._together.scores(request))
         with self._keeping:
             self._scored[key] = scored
             while len(self._scored) * self.n_items > KEPT_SCORES and len(self._scored) > 1:
@@ -556,12 +560,6 @@ class Campaign:
             told.update(zip(untold, _rounded(np.exp(logits - scored.peak) / total)))
         return [told[row] for row in rows]
 
-    def _scores(self, visitor: Visitor, now: int, item: int, context: Mapping[str, str] | None) -> np.ndarray:
-        request = Request(
-            history=visitor.history, now=now, item=item, user=visitor.row, context={} if context is None else context
-        )
-        return self.model.scores([request])
-
     def _allowed(self, restriction: Restriction | None, visitor: Visitor, item: int | None) -> np.ndarray | None:
         """(n_rows,) bool over the rows of items, None for all."""
         if restriction is None:
@@ -649,6 +647,50 @@ class Campaign:
             rows.append(row)
             types.append(numbers[name])
         return np.array(rows, dtype=np.int32), np.array(types, dtype=np.int32), names
+
+
+class _Together:
+    """A model asked by many threads: who finds nobody asking takes along all who wait, in one pass.
+
+    Another number of requests in a pass may change the last bit of a score, nothing more.
+    """
+
+    def __init__(self, model: Model):
+        self._model = model
+        self._guard, self._turn = threading.Lock(), threading.Lock()
+        self._waiting: list[_Waiting] = []
+
+    def scores(self, request: Request) -> np.ndarray:
+        """(I,) float32 of one request.  Raises what the model raises for it."""
+        mine = _Waiting(request)
+        with self._guard:
+            self._waiting.append(mine)
+        with self._turn:
+            if mine.scores is None:
+                with self._guard:
+                    waiting, self._waiting = self._waiting, []
+                self._ask(mine, waiting)
+        return mine.scores
+
+    def _ask(self, mine: "_Waiting", waiting: Sequence["_Waiting"]) -> None:
+        try:
+            found = self._model.scores([one.request for one in waiting])
+        except Exception:
+            with self._guard:  # each of the others shall learn what becomes of its own
+                self._waiting += [one for one in waiting if one is not mine]
+            found, waiting = self._model.scores([mine.request]), [mine]
+        for one, scores in zip(waiting, found):
+            one.scores = scores
+
+
+class _Waiting:
+    """A request whose scores somebody waits for."""
+
+    __slots__ = ("request", "scores")
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.scores: np.ndarray | None = None
 
 
 def _records(table: pd.DataFrame | None, key: str, schema: Schema | None, ids: Sequence[str | None]) -> Records:

@@ -18,6 +18,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import orjson
 from sqlalchemy import Connection, Engine, bindparam, select, union_all
 
 from lib import filters
@@ -65,7 +66,8 @@ class _Deployment:
     was last looked at, None to look again in any case.  live: how far the puts of the datasets ``live_in`` had come.
     read: the last put item, user and event that ``loaded`` knows.  now: epoch seconds, the minute of the latest
     interaction.  exploration: how much is explored, None for nothing.  due: epoch seconds at which exploration next
-    learns of what came in.  asked: of users, how often they have asked.
+    learns of what came in.  asked: of users, how often they have asked.  answers: what was answered to whom, and until
+    when it is answered again, where the operator wants that.
     """
 
     campaign: Campaign
@@ -84,6 +86,18 @@ class _Deployment:
     visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
     asked: OrderedDict[str | None, int] = field(default_factory=OrderedDict)
     filters: dict[str, Filter] = field(default_factory=dict)
+    answers: OrderedDict[tuple, tuple[Visitor, float, Recommended]] = field(default_factory=OrderedDict)
+
+    def answer(self, asked: tuple, visitor: Visitor, now: float) -> Recommended | None:
+        """What was answered, where that is not too long ago and the visitor has done nothing since."""
+        who, until, answer = self.answers.get(asked, (None, 0.0, None))
+        return answer if who is visitor and now < until else None
+
+    def keep(self, asked: tuple, visitor: Visitor, until: float, answer: Recommended) -> None:
+        """For ``answer``, until then: epoch seconds."""
+        self.answers[asked] = (visitor, until, answer)
+        if len(self.answers) > VISITORS:
+            self.answers.popitem(last=False)
 
     def may_give_metadata(self) -> bool:
         config = self.campaign.campaign_config or {}
@@ -173,24 +187,33 @@ def get_recommendations(
             raise InvalidInputException(f"{member} is missing: {recipe.name} needs {' and '.join(needs)}.")
     columns = _columns(deployment, metadata_columns)
     promotion = _promotion(account, deployment, promotions, user_id)
-    rng = None
-    if promotion is not None or deployment.exploration is not None:
-        rng = _CHANCE.begin(_seed(account, deployment, user_id, item_id))
-    try:
-        answer = deployment.loaded.recommend(
-            _visitor(account, deployment, user_id or None),
-            num_results=length,
-            now=deployment.now,
-            item_id=item_id,
-            context=_context(deployment, context),
-            restriction=_restriction(account, deployment, filter_arn, filter_values, user_id),
-            promotion=promotion,
-            metadata_columns=columns,
-            exploration=deployment.exploration,
-            rng=rng,
-        )
-    except filters.FilterError as error:
-        raise InvalidInputException(str(error)) from error
+    restriction = _restriction(account, deployment, filter_arn, filter_values, user_id)
+    visitor = _visitor(account, deployment, user_id or None)
+    kept_seconds, answer = account.quotas["seconds_to_keep_answers"], None
+    if kept_seconds:
+        asked = (user_id, item_id, length, filter_arn, orjson.dumps([context, filter_values, promotions, columns]))
+        answer = deployment.answer(asked, visitor, account.now().timestamp())
+    if answer is None:
+        rng = None
+        if promotion is not None or deployment.exploration is not None:
+            rng = _CHANCE.begin(_seed(account, deployment, user_id, item_id))
+        try:
+            answer = deployment.loaded.recommend(
+                visitor,
+                num_results=length,
+                now=deployment.now,
+                item_id=item_id,
+                context=_context(deployment, context),
+                restriction=restriction,
+                promotion=promotion,
+                metadata_columns=columns,
+                exploration=deployment.exploration,
+                rng=rng,
+            )
+        except filters.FilterError as error:
+            raise InvalidInputException(str(error)) from error
+        if kept_seconds:
+            deployment.keep(asked, visitor, account.now().timestamp() + kept_seconds, answer)
     recommendation_id = _kept(account, campaign_arn, user_id, item_id, answer)
     return {"itemList": _predicted_items(answer, recipe, promotion), "recommendationId": recommendation_id}
 
@@ -311,8 +334,13 @@ def _present(process: _Process, account: Account, arn: str, now: float) -> _Depl
 
 def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int) -> _Deployment:
     """What has changed is read again; what has not is taken over."""
+    return _followed(tx, account, known, stamp) or _read(tx, account, arn, known, stamp)
+
+
+def _followed(tx: Connection, account: Account, known: _Deployment | None, stamp: int) -> _Deployment | None:
+    """With what was put since, which takes no time; None where more than that has changed."""
     if known is None or known.stamp is None or known.documents != _documents(tx, known.campaign):
-        return _read(tx, account, arn, known, stamp)
+        return None
     live = events.state(tx, known.live_in)
     if live == known.live:
         return replace(known, stamp=stamp, filters={})
@@ -493,8 +521,20 @@ def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
     if process is None or not isinstance(arn, str) or not isinstance(user_id, str) or members.get("context"):
         return False
     deployment = process.deployments.get(arn)
-    if deployment is None or deployment.stamp != process.changes.stamp():
+    if deployment is None:
         return False
+    stamp = process.changes.stamp()
+    if deployment.stamp != stamp:
+        if not process.loading.acquire(blocking=False):
+            return False
+        try:
+            with account.store.read() as tx:
+                deployment = _followed(tx, account, process.deployments.get(arn), stamp)
+            if deployment is None:
+                return False
+            process.deployments[arn] = deployment
+        finally:
+            process.loading.release()
     filter_arn = members.get("filterArn")
     if filter_arn is not None and (not isinstance(filter_arn, str) or filter_arn not in deployment.filters):
         return False

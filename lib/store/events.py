@@ -24,6 +24,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    union_all,
     update,
 )
 
@@ -96,7 +97,7 @@ _USERS = select(live_sessions.c.session_id, live_sessions.c.user_id).where(
     live_sessions.c.session_id.in_(bindparam("sessions", expanding=True)),
 )
 # Two indexed searches: one with OR would be free to walk the whole dataset.
-_NEWEST = [
+_OF_OWNER = [
     select(*(live_events.c[name] for name in ("sequence", "session_id", "user_id", "event_type", "sent_at", "item_id")))
     .where(
         live_events.c.dataset_arn == bindparam("dataset_arn"),
@@ -107,6 +108,7 @@ _NEWEST = [
     .limit(bindparam("most"))
     for owner in (live_events.c.user_id, live_events.c.session_id)
 ]
+_NEWEST = union_all(*(select(query.subquery()) for query in _OF_OWNER))
 _LIST = ("sequence", "session_id", "user_id", "item_id", "sent_at", "received_at", "impression", "recommendation_id")
 _AFTER = (
     select(*(live_events.c[name] for name in _LIST))
@@ -278,12 +280,11 @@ def after(tx: Connection, dataset_arn: str, sequence: int, until: float = math.i
 def newest(tx: Connection, dataset_arn: str, user_id: str, limit: int = NEWEST) -> list[LiveEvent]:
     """The newest events of a user, or of the session of that name, oldest first; rows and impressions are left out."""
     found: dict[int, LiveEvent] = {}
-    for query in _NEWEST:
-        rows = tx.execute(query, {"dataset_arn": dataset_arn, "owner": user_id, "most": limit})
-        for sequence, session_id, user, event_type, sent_at, item_id in rows:
-            found[sequence] = LiveEvent(
-                session_id=session_id, user_id=user, event_type=event_type, sent_at=sent_at, item_id=item_id
-            )
+    rows = tx.execute(_NEWEST, {"dataset_arn": dataset_arn, "owner": user_id, "most": limit})
+    for sequence, session_id, user, event_type, sent_at, item_id in rows:
+        found[sequence] = LiveEvent(
+            session_id=session_id, user_id=user, event_type=event_type, sent_at=sent_at, item_id=item_id
+        )
     return [found[sequence] for sequence in sorted(found)[-limit:]]
 
 

@@ -517,6 +517,29 @@ def test_what_exploration_learnt_outlives_the_process(deployed, exploring):
     assert [one[0] for one in map(ids, asked(deployed, campaign, 40, num_results=1))] == first
 
 
+def test_answers_are_kept_for_as_long_as_the_operator_says_or_until_the_user_does_something(deployed, exploring):
+    campaign = exploring(explorationWeight="0.5")
+    quotas = {**deployed.personalize.account.quotas, "seconds_to_keep_answers": 60}
+    deployed.personalize.account = replace(deployed.personalize.account, quotas=quotas)
+
+    def answers(times, **members):
+        asked = {"campaign_arn": campaign, "user_id": "u1", **members}
+        return [deployed.personalize.get_recommendations(**asked) for _ in range(times)]
+
+    first, again = answers(2)
+    assert first["itemList"] == again["itemList"] and first["recommendationId"] != again["recommendationId"]
+    assert len(lists_of(deployed, campaign)) == 2
+    (shorter,) = answers(1, num_results=7)
+    assert len(shorter["itemList"]) == 7
+    deployed.click("i40", user="u2", session="t")
+    assert answers(1)[0]["itemList"] == first["itemList"]
+    deployed.click("i44", user="u1")
+    moved = answers(2)
+    assert moved[0]["itemList"] == moved[1]["itemList"] != first["itemList"]
+    deployed.personalize.clock.wait(61)
+    assert answers(1)[0]["itemList"] != moved[0]["itemList"]
+
+
 @pytest.fixture
 def updated(deployed, exploring):
     """A campaign all of whose places are explored, whose exploration learns every two hours."""
