@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import Connection
 
 from lib import filters
-from lib.batch import Batch, Tally
+from lib.batch import Batch, Tally, answer_file
 from lib.campaigns import Campaign as Loaded
 from lib.data.datasets import combine
 from lib.recipes.recipe import Progress, Recipe
@@ -303,7 +303,7 @@ def _answered(
         aside.open("wb") as out,
     ):
         try:
-            tally = batch.answer_file(lines, out, tell)
+            tally = answer_file(batch, lines, out, tell)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InvalidInputException(f"Invalid S3 input path. {file.name} cannot be unpacked: {error}.") from error
     with account.store.files.writing(note) as aside:

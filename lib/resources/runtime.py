@@ -27,7 +27,7 @@ from lib.campaigns import Promotion, Recommended, Restriction, Visitor
 from lib.exploration import Exploration
 from lib.recipes.recipe import Recipe
 from lib.recipes.use_cases import USE_CASES
-from lib.resources import datasets, recipes, recommenders, records
+from lib.resources import datasets, recipes, recommenders, records, serving
 from lib.resources.account import Account
 from lib.resources.attribution import origin
 from lib.resources.campaigns import Campaign
@@ -65,7 +65,8 @@ class _Deployment:
     documents: what it was read from.  made_of: the version and data that ``loaded`` holds.  stamp: of the store when it
     was last looked at, None to look again in any case.  live: how far the puts of the datasets ``live_in`` had come.
     read: the last put item, user and event that ``loaded`` knows.  now: epoch seconds, the minute of the latest
-    interaction.  exploration: how much is explored, None for nothing.  asked: of users, how often they have asked.
+    interaction.  exploration: how much is explored, None for nothing.  stale_at: epoch seconds from which ``loaded`` is
+    made anew where it is behind, for events or records came in.  asked: of users, how often they have asked.
     """
 
     campaign: Campaign
@@ -80,9 +81,15 @@ class _Deployment:
     read: dict[str, int]
     now: int
     exploration: Exploration | None
+    stale_at: float
+    behind: bool = False
     visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
     asked: OrderedDict[str | None, int] = field(default_factory=OrderedDict)
     filters: dict[str, Filter] = field(default_factory=dict)
+
+    def due(self, account: Account) -> bool:
+        """Whether the model is to be made anew."""
+        return self.behind and account.now().timestamp() >= self.stale_at
 
     def may_give_metadata(self) -> bool:
         config = self.campaign.campaign_config or {}
@@ -282,11 +289,11 @@ def _present(account: Account, arn: str) -> _Deployment:
     process = _process(account)
     stamp = process.changes.stamp()
     known = process.deployments.get(arn)
-    if known is not None and known.stamp == stamp:
+    if known is not None and known.stamp == stamp and not known.due(account):
         return known
     with process.loading, account.store.read() as tx:
         known = process.deployments.pop(arn, None)
-        if known is None or known.stamp != stamp:
+        if known is None or known.stamp != stamp or known.due(account):
             known = _refreshed(tx, account, arn, known, stamp)
         process.deployments[arn] = known
         return known
@@ -297,8 +304,11 @@ def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | 
     if known is None or known.stamp is None or known.documents != _documents(tx, known.campaign):
         return _read(tx, account, arn, known, stamp)
     live = events.state(tx, known.live_in)
-    if live == known.live:
+    if live == known.live and not known.behind:
         return replace(known, stamp=stamp, filters={})
+    known.behind = known.recipe.refreshes
+    if known.due(account):
+        return _read(tx, account, arn, None, stamp)
     visitors = _take_in(tx, known, live)
     now = _latest(known.loaded, live)
     return replace(known, stamp=stamp, live=live, now=now, visitors=visitors, filters={})
@@ -311,18 +321,22 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
     if campaign.rests is not None or (update is not None and update.status in MOVING):
         stamp = None  # it changes as time goes by, without anybody touching the store
     found = datasets.of_group(tx, account, campaign.dataset_group_arn)
+    config = campaign.campaign_config or {}
     made_of = (
         campaign.solution_version_arn,
+        config.get("rankingInfluence"),
         *((d.dataset_arn, d.creation_date_time, d.schema_arn, d.parts) for d in found.values()),
     )
     live_in = [name for d in found.values() for name in (d.dataset_arn, events.losses(d.dataset_arn))]
     live = events.state(tx, live_in)
     if known is not None and known.made_of == made_of:
         visitors = _take_in(tx, known, live)
-        loaded, read, asked = known.loaded, known.read, known.asked
+        loaded, read, asked, stale_at = known.loaded, known.read, known.asked, known.stale_at
+        behind = recipe.refreshes and (known.behind or live != known.live)
     else:
         loaded, read = _load(tx, account, campaign, recipe, folder, found)
-        visitors, asked = OrderedDict(), OrderedDict()
+        visitors, asked, behind = OrderedDict(), OrderedDict(), False
+        stale_at = account.now().timestamp() + serving.lasts(recipe, loaded.model)
     return _Deployment(
         campaign=campaign,
         recipe=recipe,
@@ -336,6 +350,8 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
         read=read,
         now=_latest(loaded, live),
         exploration=_exploration(recipe, campaign),
+        stale_at=stale_at,
+        behind=behind,
         visitors=visitors,
         asked=asked,
     )
@@ -384,7 +400,9 @@ def _load(
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
     data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
-    loaded = Loaded.load(recipe, folder, data)
+    config = campaign.campaign_config or {}
+    model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, recipe.load(folder), config)
+    loaded = Loaded(recipe, model, data)
     # Each event is read by visitors when they come; here those are read that exploration learns from.
     arn = found["INTERACTIONS"].dataset_arn
     answered, read["INTERACTIONS"] = events.after(tx, arn, 0) if recipe.explores else ((), events.last_event(tx, arn))

@@ -224,12 +224,6 @@ def test_too_few_events_of_the_right_type_fail_the_recommender(tmp_path):
     assert "fewer than 1000 interactions after filtering by event type: Purchase (found 500)" in found.failure_reason
 
 
-def test_a_use_case_whose_recipe_is_missing_fails_and_says_so(shop, monkeypatch):
-    monkeypatch.delitem(RECIPES, "aws-sims")
-    found = shop.described(shop.recommender(TOGETHER))
-    assert found.status == "CREATE FAILED" and "needs aws-sims" in found.failure_reason
-
-
 @pytest.mark.parametrize(
     ("recipe", "config", "told"),
     [
