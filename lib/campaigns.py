@@ -19,7 +19,7 @@ from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue
 from lib.data.schema import Schema
 from lib.exploration import Candidates, Exploration, Kin, Knowledge, Reaction
 from lib.filters import Attribute, Columns, Filter, FilterError
-from lib.ranking import Explored, Lottery, Ordered, Ranked, explore, promote, rank, softmax
+from lib.ranking import Lottery, Ordered, explore, promote, rank, softmax
 from lib.recipes.recipe import Model, Recipe, Request
 from lib.store.events import Answered, LiveEvent
 
@@ -34,6 +34,12 @@ DRAWN_FROM = 128
 
 KIN = 32
 """Known items whose scores tell what to expect of one that the model does not know."""
+
+CHOICES = 8
+"""Lists of a visitor that are kept beside the scores."""
+
+SCORE_DECIMALS = 7
+"""Scores are told to so many places."""
 
 UNKNOWN = 1_000
 """Items the model does not know that may be explored at a time: the newest."""
@@ -114,10 +120,10 @@ class _Done:
 class Recommended:
     """An answer, best first; the lists are equally long.
 
-    scores: None where the recipe gives none.  promoted: whether the promotion put the item there.  metadata: column in
-    lower case -> text, None where no column was asked for.  explored: whether exploration put the item there, which the
-    model alone would not have returned.  propensities: the chance of each item to stand where it stands, given those
-    before it, None for promoted items; the whole is None where nothing is explored.
+    scores: rounded; None where the recipe gives none.  promoted: whether the promotion put the item there.  metadata:
+    column in lower case -> text, None where no column was asked for.  explored: whether exploration put the item there,
+    which the model alone would not have returned.  propensities: the chance of each item to stand where it stands,
+    given those before it, None for promoted items; the whole is None where nothing is explored.
     """
 
     item_ids: list[str]
@@ -129,12 +135,18 @@ class Recommended:
 
 
 class _Scored:
-    """What the model says for one visitor at one moment, and what was worked out of it."""
+    """What the model says for one visitor at one moment, and what was worked out of it.
+
+    told: row -> score of items that were answered without exploration.  choices: what was chosen, by how many were
+    wanted and which filter they passed.
+    """
 
     def __init__(self, logits: np.ndarray):
         """logits: (I,) float32."""
         self.ordered = Ordered(logits)
         self.bounds: _Bounds | None = None
+        self.told: dict[int, float] = {}
+        self.choices: dict[tuple, _Choice] = {}
 
     @cached_property
     def peak(self) -> float:
@@ -151,14 +163,24 @@ class _Bounds:
     """What exploration says for one visitor.  young: the candidates it was computed from.
 
     logits: (C,) float32, expected of items that the model does not know.  beyond: the sum of exp(logit - peak) over
-    those.  ordered: the candidates by their bounds.  lottery: of the highest of them, where no filter forbids any.
+    those.  ordered: the candidates by their bounds.  told: row -> score of items that were answered.
     """
 
     young: "_Young"
     logits: np.ndarray
     beyond: float
     ordered: Ordered
-    lottery: Lottery | None = None
+    told: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Rows of the best items that a filter lets through, and, where there are bounds, who may take their places."""
+
+    items: list[int]
+    own: frozenset[int]
+    bounds: _Bounds | None
+    lottery: Lottery | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +220,12 @@ class Campaign:
         self._user_numbers = {user_id: number for number, user_id in enumerate(self.done.user_ids.tolist())}
         self._scored: OrderedDict[tuple, _Scored] = OrderedDict()
         self._keeping = threading.Lock()
+        self._together = _Together(model)
         self._young: _Young | None = None
         self._kin: dict[int, np.ndarray] = {}
-        self._added: list[str] = []
+        self._ids = ids
+        self._arrivals: dict[int, float] = {}
+        self._until = math.inf
 
     @classmethod
     def load(cls, recipe: Recipe, folder: Path, datasets: Datasets) -> "Campaign":
@@ -213,11 +238,23 @@ class Campaign:
         for item_id in rows:
             row = self.items.row(item_id)
             self._kin.pop(row, None)
-            if row == len(self.item_ids) + len(self._added):
-                self._added.append(item_id)
+            if row == len(self._ids):
+                self._ids.append(item_id)
             if "knowledge" in self.__dict__:
                 self.knowledge.add(row, self._created(row))
         self._young = None
+
+    def arrived(self, times: Mapping[str, float]) -> None:
+        """When items were put, epoch seconds: those that the model does not know wait for ``explore_until``."""
+        for item_id, at in times.items():
+            row = self.items.row(item_id)
+            if row is not None and row > self.n_items:
+                self._arrivals.setdefault(row, at)
+        self._young = None
+
+    def explore_until(self, moment: float) -> None:
+        """Items that arrived later than this, epoch seconds, are not explored yet; at first all are."""
+        self._until, self._young = moment, None
 
     def put_users(self, rows: Mapping[str, Mapping[str, object]]) -> None:
         """Filters and the model see these users' columns from now on."""
@@ -297,35 +334,30 @@ class Campaign:
         item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
         known = item is not None and item < self.n_items
         scored = self._scores_of(visitor, now, item if known else -1, context)
-        explored = bounds = None
+        bounds = None
         if exploration is not None and exploration.weight > 0:
             bounds = self._bounds(scored, exploration, now)  # before the filter: items that are put since are in both
-        rows = self._allowed(restriction, visitor, item)
-        ranked = scored.ordered.best(num_results, self._without(rows, item if known else None))
+        choice = self._choice(scored, bounds, num_results, restriction, visitor, item)
+        items, marks, propensities = choice.items, None, None
         if bounds is not None:
-            explored = self._explore(ranked, bounds, rows, num_results, exploration.weight, rng)
-            own = set(ranked.items[0].tolist())
-            ranked = Ranked(explored.items[None], np.zeros((1, len(explored.items)), np.float32))
-        if promotion is None:
-            items = ranked.items[0]
-            items = items[items >= 0]
-            promoted = [False] * len(items)
-        else:
+            explored = explore(items, choice.lottery, num_results, exploration.weight, rng)
+            items, propensities = explored.items, explored.propensity
+            marks = [mark and row not in choice.own for row, mark in zip(items, explored.explored)]
+        promoted = [False] * len(items)
+        if promotion is not None:
             rows = self._allowed(promotion.restriction, visitor, item)
-            chosen = scored.ordered.best(num_results, self._without(rows, item if known else None))
-            mixed = promote(ranked, chosen, num_results, promotion.percent, rng)
-            items, promoted = mixed.items, mixed.promoted.tolist()
-        marks = propensities = None
-        if explored is not None:
-            drawn = dict(zip(explored.items.tolist(), zip(explored.explored.tolist(), explored.propensity.tolist())))
-            told = [(False, None) if put else drawn[row] for row, put in zip(items.tolist(), promoted)]
-            marks = [mark and row not in own for row, (mark, _) in zip(items.tolist(), told)]
-            propensities = [propensity for _, propensity in told]
+            chosen = scored.ordered.best(num_results, self._without(rows, item))
+            mixed = promote(items, chosen, num_results, promotion.percent, rng)
+            if bounds is not None:
+                drawn = dict(zip(items, zip(marks, propensities)))
+                told = [(False, None) if put else drawn[row] for row, put in zip(mixed.items, mixed.promoted)]
+                marks, propensities = [mark for mark, _ in told], [propensity for _, propensity in told]
+            items, promoted = mixed.items, mixed.promoted
         return Recommended(
-            self._ids(items),
+            [self._ids[row] for row in items],
             self._chances(scored, bounds, items) if self.recipe.scored else None,
             promoted,
-            self._metadata(items.tolist(), metadata_columns),
+            self._metadata(items, metadata_columns),
             marks,
             propensities,
         )
@@ -391,7 +423,7 @@ class Campaign:
             shown = scores[None, rows[known]]
             ranked = rank(shown, len(known), kept[known]).items[0]
             ranked = ranked[ranked >= 0]
-            order, chances = known[ranked], softmax(shown)[0, ranked].tolist()
+            order, chances = known[ranked], _rounded(softmax(shown)[0, ranked])
         unknown = np.flatnonzero((rows >= self.n_items) & kept)
         order = np.append(order, unknown)
         return Recommended(
@@ -405,10 +437,6 @@ class Campaign:
         row = self.items.row(item_id)
         return -1 if row is None else row
 
-    def _ids(self, rows: np.ndarray) -> list[str]:
-        ids = self.item_ids
-        return [ids[row] if row < len(ids) else self._added[row - len(ids)] for row in rows.tolist()]
-
     def _scores_of(self, visitor: Visitor, now: int, item: int, context: Mapping[str, str] | None) -> _Scored:
         """The model's scores, kept for as long as the visitor is and there is room."""
         key = (visitor, now, item, *(context or {}).items())
@@ -417,7 +445,10 @@ class Campaign:
             if scored is not None:
                 self._scored.move_to_end(key)
                 return scored
-        scored = _Scored(self._scores(visitor, now, item, context)[0])
+        request = Request(
+            history=visitor.history, now=now, item=item, user=visitor.row, context={} if context is None else context
+        )
+        scored = _Scored(self._together.scores(request))
         with self._keeping:
             self._scored[key] = scored
             while len(self._scored) * self.n_items > KEPT_SCORES and len(self._scored) > 1:
@@ -448,6 +479,10 @@ class Campaign:
         if young is not None and young.key == key:
             return young
         found = self.knowledge.candidates(now, exploration.cut_off_days)
+        late = [row for row, at in self._arrivals.items() if at > self._until]
+        if late:
+            waits = np.isin(found.rows, late)
+            found = Candidates(found.rows[~waits], found.correction[~waits])
         unknown = np.flatnonzero(found.rows >= self.n_items)
         if len(unknown) > UNKNOWN:
             late = np.nan_to_num(self.knowledge.created[found.rows[unknown]], nan=np.inf)
@@ -481,41 +516,49 @@ class Campaign:
             for word in columns.attribute(name, row)
         }
 
-    def _explore(
+    def _choice(
         self,
-        ranked: Ranked,
-        bounds: _Bounds,
-        allowed: np.ndarray | None,
-        k: int,
-        weight: float,
-        rng: np.random.Generator,
-    ) -> Explored:
-        lottery = bounds.lottery if allowed is None else None
-        if lottery is None:
+        scored: _Scored,
+        bounds: _Bounds | None,
+        num_results: int,
+        restriction: Restriction | None,
+        visitor: Visitor,
+        item: int | None,
+    ) -> _Choice:
+        """The best items for a visitor, kept for those who ask the same again."""
+        wanted = None if restriction is None else (restriction.filter.text, *sorted(restriction.values.items()))
+        key = (num_results, item, wanted)
+        choice = scored.choices.get(key)
+        if choice is not None and choice.bounds is bounds:
+            return choice
+        allowed = self._allowed(restriction, visitor, item)
+        ranked = scored.ordered.best(num_results, self._without(allowed, item)).items[0]
+        items = ranked[ranked >= 0].tolist()
+        lottery = None
+        if bounds is not None:
             rows = bounds.young.candidates.rows
             best = bounds.ordered.best(min(DRAWN_FROM, len(rows)), None if allowed is None else allowed[rows])
             place = best.items[0] >= 0
             lottery = Lottery(rows[best.items[0][place]], best.scores[0][place])
-            if allowed is None:
-                bounds.lottery = lottery
-        return explore(ranked, lottery, k, weight, rng)
+        if len(scored.choices) >= CHOICES:
+            scored.choices.clear()
+        choice = scored.choices[key] = _Choice(items, frozenset(items), bounds, lottery)
+        return choice
 
-    def _chances(self, scored: _Scored, bounds: _Bounds | None, items: np.ndarray) -> list[float]:
+    def _chances(self, scored: _Scored, bounds: _Bounds | None, rows: Sequence[int]) -> list[float]:
         """Each item's chance among the catalogue and the new items that may be explored."""
-        if bounds is None:
-            return (np.exp(scored.ordered.scores[items].astype(np.float64) - scored.peak) / scored.total).tolist()
-        known = items < self.n_items
-        logits = np.empty(len(items))
-        logits[known] = scored.ordered.scores[items[known]]
-        if not known.all():
-            logits[~known] = bounds.logits[np.searchsorted(bounds.young.candidates.rows, items[~known])]
-        return (np.exp(logits - scored.peak) / (scored.total + bounds.beyond)).tolist()
-
-    def _scores(self, visitor: Visitor, now: int, item: int, context: Mapping[str, str] | None) -> np.ndarray:
-        request = Request(
-            history=visitor.history, now=now, item=item, user=visitor.row, context={} if context is None else context
-        )
-        return self.model.scores([request])
+        told = scored.told if bounds is None else bounds.told
+        untold = [row for row in rows if row not in told]
+        if untold:
+            items = np.array(untold)
+            known = items < self.n_items
+            logits = np.empty(len(items))
+            logits[known] = scored.ordered.scores[items[known]]
+            if not known.all():
+                logits[~known] = bounds.logits[np.searchsorted(bounds.young.candidates.rows, items[~known])]
+            total = scored.total + (0.0 if bounds is None else bounds.beyond)
+            told.update(zip(untold, _rounded(np.exp(logits - scored.peak) / total)))
+        return [told[row] for row in rows]
 
     def _allowed(self, restriction: Restriction | None, visitor: Visitor, item: int | None) -> np.ndarray | None:
         """(n_rows,) bool over the rows of items, None for all."""
@@ -540,9 +583,9 @@ class Campaign:
         )
 
     def _without(self, allowed: np.ndarray | None, item: int | None) -> np.ndarray | None:
-        """(I,) bool: the candidates, without the item that was asked about."""
+        """(I,) bool: the candidates, without the item that was asked about, which the model may not know."""
         candidates = None if allowed is None else allowed[: self.n_items]
-        if item is not None:
+        if item is not None and item < self.n_items:
             candidates = np.ones(self.n_items, dtype=bool) if candidates is None else candidates.copy()
             candidates[item] = False
         return candidates
@@ -606,6 +649,50 @@ class Campaign:
         return np.array(rows, dtype=np.int32), np.array(types, dtype=np.int32), names
 
 
+class _Together:
+    """A model asked by many threads: who finds nobody asking takes along all who wait, in one pass.
+
+    Another number of requests in a pass may change the last bit of a score, nothing more.
+    """
+
+    def __init__(self, model: Model):
+        self._model = model
+        self._guard, self._turn = threading.Lock(), threading.Lock()
+        self._waiting: list[_Waiting] = []
+
+    def scores(self, request: Request) -> np.ndarray:
+        """(I,) float32 of one request.  Raises what the model raises for it."""
+        mine = _Waiting(request)
+        with self._guard:
+            self._waiting.append(mine)
+        with self._turn:
+            if mine.scores is None:
+                with self._guard:
+                    waiting, self._waiting = self._waiting, []
+                self._ask(mine, waiting)
+        return mine.scores
+
+    def _ask(self, mine: "_Waiting", waiting: Sequence["_Waiting"]) -> None:
+        try:
+            found = self._model.scores([one.request for one in waiting])
+        except Exception:
+            with self._guard:  # each of the others shall learn what becomes of its own
+                self._waiting += [one for one in waiting if one is not mine]
+            found, waiting = self._model.scores([mine.request]), [mine]
+        for one, scores in zip(waiting, found):
+            one.scores = scores
+
+
+class _Waiting:
+    """A request whose scores somebody waits for."""
+
+    __slots__ = ("request", "scores")
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.scores: np.ndarray | None = None
+
+
 def _records(table: pd.DataFrame | None, key: str, schema: Schema | None, ids: Sequence[str | None]) -> Records:
     """Records whose rows are numbered as ``ids``."""
     numbers = {id: number for number, id in enumerate(ids) if id is not None}
@@ -613,6 +700,10 @@ def _records(table: pd.DataFrame | None, key: str, schema: Schema | None, ids: S
         return Records(numbers, Columns(len(ids), {}))
     rows = np.array([numbers[id] for id in table[key]], dtype=np.int64)
     return Records(numbers, Columns.of(table, schema, rows, len(ids)))
+
+
+def _rounded(chances: np.ndarray) -> list[float]:
+    return [round(chance, SCORE_DECIMALS) for chance in chances.tolist()]
 
 
 def _nothing(of: Histories) -> History:

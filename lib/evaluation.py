@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
-from scipy.stats import binomtest
 
 from lib import metrics
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
@@ -383,6 +382,8 @@ def reliability(table: pd.DataFrame, *, bins: int = 8) -> pd.DataFrame:
     Bins hold as many recommended items each, least likely first.  Columns recommended (items in the bin), chance (their
     mean), came_next (the share that was the very next interaction), low, high (its 95 % interval, Wilson's).
     """
+    from scipy.stats import binomtest  # half a second that a service would pay at its start
+
     chances = np.concatenate([np.empty(0, np.float32), *table["CHANCES"]]).astype(np.float64)
     came = np.concatenate(
         [np.asarray(shown) == item for shown, item in zip(table["RECOMMENDED"], table["NEXT"])]

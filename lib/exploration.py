@@ -9,6 +9,7 @@ n counts interactions, c those that answered a list which showed the item, and e
 were shown been alike.  ``ranking.explore`` draws places of a list by these bounds.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,8 @@ class Knowledge:
     """What is known of items, of which each array has a row.
 
     created: epoch seconds, NaN where nothing tells: such an item is new.  known: bool, whether a model scores it.
-    interactions, shown, chosen: how often; the last two in lists that an event answered.
+    interactions, shown, chosen: how often; the last two in lists that an event answered.  learnt: events that were
+    counted.  generation: grows with it, at each event first, later at each hundredth of all events.
     """
 
     created: np.ndarray
@@ -66,6 +68,7 @@ class Knowledge:
     shown: np.ndarray
     chosen: np.ndarray
     learnt: int = 0
+    generation: int = 0
     _lists: OrderedDict[str, set[int]] = field(default_factory=OrderedDict)
 
     @classmethod
@@ -95,12 +98,8 @@ class Knowledge:
                     self.created[reaction.row] = reaction.at
             if reaction.shown:
                 self._compare(reaction)
-
-    @property
-    def generation(self) -> int:
-        """Grows with what was learnt: at each event first, later at each hundredth of all events."""
         beyond = GROWTH * self.learnt
-        return self.learnt if beyond <= 1 else int(1 / GROWTH + np.log(beyond) / np.log1p(GROWTH))
+        self.generation = self.learnt if beyond <= 1 else int(1 / GROWTH + math.log(beyond) / math.log1p(GROWTH))
 
     def candidates(self, now: int, cut_off_days: float) -> Candidates:
         """The items of an age up to the cut-off.  now: epoch seconds."""

@@ -2,11 +2,12 @@
 
 A job is a row of the store.  A worker process holds the lock of a *slot* while it works, so a running job whose slot
 nobody holds belonged to a process that was killed: the next holder of the slot runs it again, once, or marks it failed.
-Slots bound how much runs at a time: trainings one (they use all cores), imports a few beside it.
+Slots bound how much runs at a time: trainings one (they use all cores), imports a few beside it.  They are the store's:
+machines that share one, PostgreSQL and a folder that keeps locks across machines, share its slots and take over from
+each other, so what a second machine adds is answers, not trainings side by side.
 """
 
 import argparse
-import fcntl
 import os
 import signal
 import subprocess
@@ -14,8 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,7 +49,7 @@ from lib.resources.quotas import quotas
 from lib.resources.recommenders import Recommender
 from lib.resources.solution_versions import SolutionVersion
 from lib.store import jobs
-from lib.store.database import Store
+from lib.store.database import Store, is_full
 from lib.store.jobs import State
 
 Tell = Callable[[Progress], None]
@@ -243,22 +243,8 @@ def _slots(lane: str) -> list[str]:
     return [f"{lane}-{number}" for number in range(SLOTS[lane])]
 
 
-@contextmanager
-def _holding(store: Store, slot: str) -> Iterator[bool]:
-    """Hold a slot's lock during the block, if it is free; the system gives it back when a process dies."""
-    path = store.location / "locks" / slot
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
 def _held(store: Store, slot: str) -> bool:
-    with _holding(store, slot) as got:
+    with store.holding(slot) as got:
         return not got
 
 
@@ -266,7 +252,7 @@ def _take_one(account: Account) -> bool:
     """Take the next job of any lane with a free slot and work on it; False where there is none."""
     for lane in SLOTS:
         for slot in _slots(lane):
-            with _holding(account.store, slot) as got:
+            with account.store.holding(slot) as got:
                 if not got:
                     continue
                 _recover(account, slot)
@@ -329,6 +315,11 @@ def _work(account: Account, job: Row) -> None:
         with account.store.transaction() as tx:
             _end(tx, account, job, work.failed, str(error))
     except Exception as error:
+        if is_full(error):
+            reason = f"No space is left where the store is, {account.store.location}: free some, and create it again."
+            with account.store.transaction() as tx:
+                _end(tx, account, job, work.failed, reason)
+            return
         log = _log(account, job)
         with account.store.transaction() as tx:
             reason = f"Internal error: {type(error).__name__}: {str(error)[:200]}. The traceback is in {log}."

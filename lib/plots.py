@@ -15,6 +15,7 @@ from lib.load import Measurement
 
 BLUE, ORANGE, GREY = "#20639b", "#d9772b", "#8a8f98"
 PALETTE = (BLUE, ORANGE, "#3caea3", "#a23b72", "#6b8e23", "#c9a227", "#7768ae", "#b0413e", "#4f5d75", "#2d936c", GREY)
+BRIEF = 50  # first visits of an arm, whose mean says nothing yet
 STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": GREY,
@@ -153,7 +154,7 @@ def reliability(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def visits(axes: Sequence[Axes], visited: pd.DataFrame, new_items: Sequence[str]) -> None:
-    """What lists missed, and clicks on new items, visit by visit and arm by arm, added up.
+    """Share of the clicks of the best lists that an arm's lists missed until then, and its clicks on new items.
 
     axes: two.  visited: columns arm, expected, best, clicked, as ``lib.replay.replay`` gives them.
     """
@@ -162,9 +163,10 @@ def visits(axes: Sequence[Axes], visited: pd.DataFrame, new_items: Sequence[str]
     for colour, (arm, part) in zip(PALETTE, visited.groupby("arm", sort=True)):
         visit = np.arange(1, len(part) + 1)
         found = [sum(item in new for item in clicked) for clicked in part["clicked"]]
-        left.plot(visit, (part["best"] - part["expected"]).cumsum(), color=colour, label=arm)
+        missed = 100 * (1 - part["expected"].cumsum() / part["best"].cumsum())
+        left.plot(visit[BRIEF:], missed[BRIEF:], color=colour, label=arm)
         right.plot(visit, np.cumsum(found), color=colour, label=arm)
-    left.set(title="Regret against the best lists", xlabel="visit", ylabel="expected clicks")
+    left.set(title="Regret", xlabel="visit", ylabel="of the best lists' clicks (%)")
     right.set(title="Clicks on new items", xlabel="visit", ylabel="clicks")
     left.legend()
 

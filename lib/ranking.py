@@ -1,8 +1,7 @@
 """Scores -> ranked items.  The only place that sorts: evaluation, campaigns and batch jobs rank through here."""
 
 import math
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,6 @@ from lib.recipes.recipe import Model, Request
 RANKED_AT_ONCE = 2**18  # scores; they fit in a core's cache
 AHEAD = 1_024  # items that are sorted before anybody asks for so many
 SCORED_AT_ONCE = 2**22  # scores; 16 MiB
-DRAWS = 4  # in vain, until what is left is drawn from alone
 SHARPNESS = 2.0  # of the draw: 0 would be even among candidates, infinity the highest bound alone
 MINUS_INFINITY = np.float32(-np.inf).view(np.int32)
 
@@ -31,24 +29,23 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """One list with promoted items among the others.  items, scores: (K,) as in ``Ranked``.  promoted: (K,) bool."""
+    """One list with promoted items among the others.  items: as in ``Ranked`` without -1.  promoted: which they are."""
 
-    items: np.ndarray
-    scores: np.ndarray
-    promoted: np.ndarray
+    items: list[int]
+    promoted: list[bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Explored:
     """One list, of which some places were drawn.
 
-    items: (K,) as in ``Ranked``.  explored: (K,) bool, whether a place was drawn.  propensity: (K,) float64, the chance
-    of the item that stands there to stand there, given those before it; what off-policy evaluation divides by.
+    items: at most K, as in ``Ranked`` without -1.  explored: whether a place was drawn.  propensity: the chance of the
+    item that stands there to stand there, given those before it; what off-policy evaluation divides by.
     """
 
-    items: np.ndarray
-    explored: np.ndarray
-    propensity: np.ndarray
+    items: list[int]
+    explored: list[bool]
+    propensity: list[float]
 
 
 @dataclass(slots=True)
@@ -177,22 +174,21 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return exponent
 
 
-def promote(ranked: Ranked, promoted: Ranked, k: int, percent: int, rng: np.random.Generator) -> Promoted:
+def promote(items: Sequence[int], promoted: Ranked, k: int, percent: int, rng: np.random.Generator) -> Promoted:
     """Put promoted items at random positions of a list of k; both kinds keep the order of their ranking.
 
-    ranked, promoted: one row each, at least k wide; the promotion's filter made ``promoted``, the request's ``ranked``.
-    Promoted are floor(percent of k), at least one, fewer where fewer match; the others fill up.
+    items: k of them where there are so many, as the request's filter lets them through.  promoted: one row, at least k
+    wide, as the promotion's filter does.  Promoted are floor(percent of k), at least one, fewer where fewer match; the
+    others fill up.
     """
     share = max(1, k * percent // 100) if k else 0
-    chosen = promoted.items[0][promoted.items[0] >= 0][:share]
-    others = np.flatnonzero((ranked.items[0] >= 0) & ~np.isin(ranked.items[0], chosen))[: k - len(chosen)]
-    length = len(chosen) + len(others)
-    place = np.zeros(length, dtype=bool)
-    place[rng.choice(length, size=len(chosen), replace=False)] = True
-    items, scores = np.empty(length, np.int32), np.empty(length, np.float32)
-    items[place], scores[place] = chosen, promoted.scores[0][: len(chosen)]
-    items[~place], scores[~place] = ranked.items[0][others], ranked.scores[0][others]
-    return Promoted(items, scores, place)
+    chosen = promoted.items[0][promoted.items[0] >= 0][:share].tolist()
+    taken = set(chosen)
+    others = [item for item in items if item not in taken][: k - len(chosen)]
+    place = np.zeros(len(chosen) + len(others), dtype=bool)
+    place[rng.choice(len(place), size=len(chosen), replace=False)] = True
+    first, rest = iter(chosen), iter(others)
+    return Promoted([next(first) if put else next(rest) for put in place.tolist()], place.tolist())
 
 
 class Lottery:
@@ -201,55 +197,58 @@ class Lottery:
     def __init__(self, candidates: np.ndarray, bounds: np.ndarray):
         """candidates: (C,) different items.  bounds: (C,) float32, on their logits."""
         tempered = SHARPNESS * (bounds - bounds.max(initial=np.float32(-np.inf))).astype(np.float64)
-        shares = np.exp(tempered)
-        self.items: list[int] = candidates.tolist()
-        self.share: dict[int, float] = dict(zip(self.items, shares.tolist()))
-        self._until: list[float] = np.cumsum(shares).tolist()
-        self.total = self._until[-1] if self._until else 0.0
+        self.shares = np.exp(np.maximum(tempered, -700))  # none is 0
+        self.items = candidates
+        self.share: dict[int, float] = dict(zip(candidates.tolist(), self.shares.tolist()))
+        self.total = float(self.shares.sum())
 
     def left(self, used: set[int]) -> float:
         """The shares of all that are not used, added up."""
         return math.fsum(share for item, share in self.share.items() if item not in used)
 
-    def draw(self, used: set[int], random: Callable[[], float]) -> int:
-        """One of the candidates that are not used, of which there must be some."""
-        for _ in range(DRAWS):
-            item = self.items[min(bisect_right(self._until, random() * self.total), len(self.items) - 1)]
-            if item not in used:
-                return item
-        items = [item for item in self.items if item not in used]  # those used have nearly all of the shares
-        until = np.cumsum([self.share[item] for item in items]).tolist()
-        return items[min(bisect_right(until, random() * until[-1]), len(items) - 1)]
+    def order(self, rng: np.random.Generator) -> list[int]:
+        """All candidates in a random order; whoever leaves some out still draws the others in proportion.
+
+        A race of exponential waiting times, each at the rate of its share: who comes next among any that are left is
+        independent of what was left out (Plackett 1975; Efraimidis & Spirakis 2006).
+        """
+        return self.items[np.argsort(rng.standard_exponential(len(self.items)) / self.shares)].tolist()
 
 
-def explore(ranked: Ranked, lottery: Lottery, k: int, weight: float, rng: np.random.Generator) -> Explored:
+def explore(items: Sequence[int], lottery: Lottery, k: int, weight: float, rng: np.random.Generator) -> Explored:
     """A list of k in which each place is drawn with chance ``weight``; elsewhere the best item that is left stands.
 
-    ranked: one row, at least k wide where there are so many.  A draw takes one of the candidates that are left, in
+    items: best first, k of them where there are so many.  A draw takes one of the candidates that are left, in
     proportion to their shares; where either kind has run out, the other takes the place.
     """
-    best = ranked.items[0][ranked.items[0] >= 0].tolist()
+    best = iter(items)
+    drawn = iter(lottery.order(rng))
     share, total, n_left = lottery.share, lottery.total, len(lottery.items)
     used: set[int] = set()
-    items, marks, chances = [], [], []
-    next_best = 0
+    shown, marks, chances = [], [], []
+    by_model = next(best, None)
     for mark in (rng.random(k) < weight).tolist():
-        while next_best < len(best) and best[next_best] in used:
-            next_best += 1
-        by_model = best[next_best] if next_best < len(best) else None
         if by_model is None and not n_left:
             break
         chance = weight if n_left and by_model is not None else float(n_left > 0)  # of a draw
         mark = n_left > 0 and (mark or by_model is None)
-        item = lottery.draw(used, rng.random) if mark else by_model
+        item = by_model
+        if mark:
+            item = next(drawn)
+            while item in used:
+                item = next(drawn)
         own = share.get(item)
-        drawn = 0.0 if own is None or not chance else chance * own / total
-        items.append(item)
+        propensity = 1 - chance if item == by_model else 0.0
+        shown.append(item)
         marks.append(mark)
-        chances.append(min(1.0, drawn + (1 - chance) * (item == by_model)))
         used.add(item)
         if own is not None:
+            if chance:
+                propensity = min(1.0, propensity + chance * own / total)
             n_left, total = n_left - 1, total - own
-            if total < own:  # the difference of two like numbers says little
+            if total < 1e-6 * own:  # the difference of two like numbers says little
                 total = lottery.left(used)
-    return Explored(np.array(items, np.int32), np.array(marks, bool), np.array(chances))
+        chances.append(propensity)
+        while by_model in used:
+            by_model = next(best, None)
+    return Explored(shown, marks, chances)

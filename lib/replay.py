@@ -12,7 +12,8 @@ import pandas as pd
 from lib.data.simulator import POSITION, Truth
 
 Ask = Callable[[str], tuple[str, Sequence[str]]]  # user id -> recommendation id, item ids
-Report = Callable[[str, str, Sequence[str], int], None]  # user id, recommendation id, what was clicked, epoch seconds
+Report = Callable[[str, str, Sequence[str], Sequence[str], int], None]
+"""user id, recommendation id, item ids that were shown, those clicked, epoch seconds"""
 
 
 def replay(
@@ -62,7 +63,7 @@ def replay(
             }
         )
         if chosen:
-            report(user, recommendation_id, chosen, time)
+            report(user, recommendation_id, shown, chosen, time)
             known[user] += chosen
     return pd.DataFrame(rows)
 

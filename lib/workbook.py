@@ -45,6 +45,7 @@ from lib.service.dispatch import Dispatcher
 REGION, ACCOUNT = "us-east-1", "123456789012"
 IN_PROCESS, AWS = "in-process", "aws"  # endpoints that are no URL
 BUCKET = "workbook"
+QUOTAS = {"hours_between_exploration_updates": 0}  # days pass in seconds here
 POLL_SECONDS = 0.2
 START_SECONDS = 60
 MOVING = ("PENDING", "IN_PROGRESS", "STOPPING")
@@ -118,6 +119,7 @@ def account(run: str) -> Account:
             region=_owner["region"],
             account_id=_owner["account"],
             buckets={BUCKET: folder(run) / "data"},
+            changed_quotas=QUOTAS,
             seed=noted(run, "seed"),
         )
     return _accounts[run]
@@ -196,6 +198,7 @@ def start_service(run: str, port: int = 0) -> str:
     command = [sys.executable, "-m", "lib.service", "--host", "127.0.0.1", "--port", str(port)]
     command += [*account(run).store.options(), "--bucket", f"{BUCKET}={folder(run) / 'data'}"]
     command += ["--region", REGION, "--account", ACCOUNT, "--ready-file", str(ready)]
+    command += [f"--quota={name}={number}" for name, number in QUOTAS.items()]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -289,6 +292,12 @@ def imported(run: str, kinds: Iterable[str]) -> pd.DataFrame:
         for kind, table in found.items()
     }
     return pd.DataFrame(rows).T
+
+
+def exported_gigabytes(run: str) -> float:
+    """Size of the CSV files that the run imports."""
+    files = (folder(run) / "data" / "exports" / noted(run, "export")).glob("*.csv")
+    return sum(file.stat().st_size for file in files) / 1e9
 
 
 def newest_time(run: str) -> int:
@@ -517,16 +526,25 @@ def visit(
 ) -> pd.DataFrame:
     """Let the readers of a simulated site visit on its next ``day``, as ``lib.replay.replay`` tells.
 
-    campaigns: name -> ARN; each reader is always shown ``places`` items of the same one.  Clicks are reported by
-    PutEvents, with the recommendation that they answer.
+    campaigns: name -> ARN; each reader is always shown ``places`` items of the same one, none that they have read and
+    none that earlier notebooks made up.  Clicks are reported by PutEvents, with what was shown and the id of the
+    recommendation.
     """
+    of_the_site = set(day.item_ids)
+    made_up = len(set(items(run).index) - of_the_site)
 
     def ask(campaign_arn: str, user: str) -> tuple[str, list[str]]:
-        answer = runtime.get_recommendations(campaignArn=campaign_arn, userId=user, numResults=places)
-        return answer["recommendationId"], [item["itemId"] for item in answer["itemList"]]
+        answer = runtime.get_recommendations(
+            campaignArn=campaign_arn,
+            userId=user,
+            numResults=places + made_up,
+            filterArn=arn("filter", f"{run}-not-read"),
+        )
+        found = [item["itemId"] for item in answer["itemList"]]
+        return answer["recommendationId"], [item for item in found if item in of_the_site][:places]
 
-    def report(user: str, recommendation_id: str, clicked: Sequence[str], at: int) -> None:
-        told = {"eventType": "click", "sentAt": at, "recommendationId": recommendation_id}
+    def report(user: str, recommendation_id: str, shown: Sequence[str], clicked: Sequence[str], at: int) -> None:
+        told = {"eventType": "click", "sentAt": at, "recommendationId": recommendation_id, "impression": list(shown)}
         events.put_events(
             trackingId=noted(run, "tracking_id"),
             userId=user,
@@ -539,7 +557,7 @@ def visit(
     return replay(
         day,
         read,
-        {name: partial(ask, arn) for name, arn in campaigns.items()},
+        {name: partial(ask, campaign_arn) for name, campaign_arn in campaigns.items()},
         report,
         places=places,
         visits=visits,

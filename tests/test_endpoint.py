@@ -22,6 +22,7 @@ SMALL = {
     "04_tune": {"integer_ranges": {"hidden_dimension": [32, 48], "bptt": [4, 8]}, "training_jobs": 2},
     "05_evaluate": {"temporal_recipes": ["aws-popularity-count"]},
     "06_deploy": {"clients": [1], "requests": 20},
+    "07_query": {"new_articles": 5, "visits": 60},
 }
 
 

@@ -17,7 +17,7 @@ MODULES = {
 
 # Data flows down this list and never back: a part imports what stands above it or beside it.
 LAYERS = [
-    ["reproducible", "params"],
+    ["reproducible", "params", "cost"],
     ["data"],
     ["recipes"],
     ["metrics", "ranking", "exploration", "filters"],

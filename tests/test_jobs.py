@@ -149,3 +149,16 @@ def test_an_account_starts_a_worker_that_does_its_jobs_and_ends(tmp_path, place,
     account.wake()
     assert account.wake.join() is None  # nothing to do, so nobody was started
     account.store.close()
+
+
+FULL = "def run(account, arn, tell): raise OSError(28, 'No space left on device')\n"
+
+
+def test_a_job_that_found_no_space_says_where_and_what_would_do(personalize, version):
+    assert worker(personalize, FULL).wait() == 0
+    found = described(personalize, version)
+    place = personalize.account.store.location
+    assert (found.status, found.failure_reason) == (
+        "CREATE FAILED",
+        f"No space is left where the store is, {place}: free some, and create it again.",
+    )

@@ -70,7 +70,7 @@ def test_a_reader_always_visits_the_same_arm_and_reads_nothing_twice(tomorrow):
     assert visited["time"].is_monotonic_increasing and visited["time"].max() < truth.end + 24 * HOUR
     clicks = [(user, item) for user, items in zip(visited["user"], visited["clicked"]) for item in items]
     assert len(clicks) == len(set(clicks)) > 0
-    assert [(user, list(items)) for user, _, items, _ in told] == [
+    assert [(user, list(items)) for user, _, _, items, _ in told] == [
         (user, items) for user, items in zip(visited["user"], visited["clicked"]) if items
     ]
 

@@ -77,11 +77,15 @@ class Text:
 
     def __call__(self, texts: Sequence[object]) -> np.ndarray:
         """(N, D) float32 of length 1, or 0 where no term is known."""
-        vectorizer = _vectorizer(vocabulary={term: n for n, term in enumerate(self.terms)})
-        vectorizer.idf_ = self.weights
-        places = vectorizer.transform([_filled(text) for text in texts]) @ self.directions
+        places = self.terms_of(texts) @ self.directions
         length = np.linalg.norm(places, axis=1, keepdims=True)
         return (places / np.where(length > 1e-6, length, 1)).astype(np.float32)
+
+    def terms_of(self, texts: Sequence[object]) -> sparse.csr_matrix:
+        """(N, V) float32 weights of each text's terms, of length 1 a row, or empty."""
+        vectorizer = _vectorizer(vocabulary={term: n for n, term in enumerate(self.terms)})
+        vectorizer.idf_ = self.weights
+        return vectorizer.transform([_filled(text) for text in texts])
 
 
 @dataclass(frozen=True, slots=True)

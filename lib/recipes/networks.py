@@ -46,7 +46,7 @@ class Bag(nn.Module):
 class Block(nn.Module):
     """Causal self-attention that favours what is near (ALiBi, Press et al., ICLR 2022), then a position-wise network.
 
-    (B, T, D) -> (B, T, D); each of the two adds to its input.
+    (B, T, D) -> (B, T, D), or (B, D) at one place of each row; each of the two adds to its input.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float):
@@ -58,7 +58,21 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         q, k, v = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, H, T, D/H)
+        return self._mixed(x, F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+
+    def at(self, x: Tensor, bias: Tensor, place: Tensor) -> Tensor:
+        """What ``forward`` gives at ``place`` (B,) alone: nothing after the last block reads the other places."""
+        row, dim = torch.arange(len(x)), x.size(-1)
+        normal = self.attention_norm(x)
+        q = F.linear(normal[row, place], self.qkv.weight[:dim], self.qkv.bias[:dim]).unflatten(-1, (self.heads, 1, -1))
+        k, v = F.linear(normal, self.qkv.weight[dim:], self.qkv.bias[dim:]).chunk(2, dim=-1)
+        k, v = (side.unflatten(-1, (self.heads, -1)).transpose(1, 2) for side in (k, v))
+        mask = bias[:, place].transpose(0, 1)[:, :, None]  # (B, H, 1, T)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self._mixed(x[row, place][:, None], mixed)[:, 0]
+
+    def _mixed(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add what attention found, (B, H, T, D/H), and what the network makes of both."""
         x = x + self.out(mixed.transpose(1, 2).flatten(-2))
         return x + F.dropout(self.network(self.network_norm(x)), self.dropout, self.training)
 
@@ -76,14 +90,16 @@ class Transformer(nn.Module):
         slopes = 2.0 ** (-2.0 * torch.arange(heads)) if recency else torch.zeros(heads)
         self.register_buffer("slopes", slopes, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        place = torch.arange(x.size(1), device=x.device)
-        distance = place[:, None] - place[None, :]
+    def forward(self, x: Tensor, place: Tensor | None = None) -> Tensor:
+        """place: (B,) where alone the answer is wanted -> (B, D)."""
+        step = torch.arange(x.size(1), device=x.device)
+        distance = step[:, None] - step[None, :]
         bias = -self.slopes[:, None, None] * distance
         bias = bias.masked_fill(distance < 0, -torch.inf)  # (H, T, T)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x = block(x, bias)
-        return self.norm(x)
+        return self.norm(last(x, bias) if place is None else last.at(x, bias, place))
 
 
 class Recurrent(nn.Module):
@@ -96,8 +112,11 @@ class Recurrent(nn.Module):
         self.out = nn.Linear(hidden, dim)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, place: Tensor | None = None) -> Tensor:
+        """place: (B,) where alone the answer is wanted -> (B, D)."""
         states, _ = self.cell(F.dropout(x, self.dropout, self.training))
+        if place is not None:
+            states = states[torch.arange(len(x)), place]
         return self.norm(self.out(F.dropout(states, self.dropout, self.training)))
 
 
@@ -125,11 +144,22 @@ class SequenceNetwork(nn.Module):
         """(J,) catalogue positions and their features -> (J, D).  trained: (J,) 1 where an item's own vector counts."""
         return self.item[rows] * trained[:, None] + self.item_features(features)
 
-    def forward(self, table: Tensor, history: Tensor, event_types: Tensor, gaps: Tensor, user: Tensor) -> Tensor:
-        """(J, D) items; (B, T) rows of it, event types and gaps; (B, D) users -> (B, T + 1, D), after each prefix."""
+    def forward(
+        self,
+        table: Tensor,
+        history: Tensor,
+        event_types: Tensor,
+        gaps: Tensor,
+        user: Tensor,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """(J, D) items; (B, T) rows of it, event types and gaps; (B, D) users -> (B, T + 1, D), after each prefix.
+
+        lengths: (B,) of the prefixes after which alone the answer is wanted -> (B, D).
+        """
         events = table[history] + self.event_type(event_types) + self.gap(gaps)
         start = (self.start + user)[:, None]
-        return self.body(torch.cat([start, events], dim=1))
+        return self.body(torch.cat([start, events], dim=1), lengths)
 
     def repeats(self, lags: Tensor, event_types: Tensor) -> Tensor:
         """How much likelier an item gets by having been used so many events ago, as codes.  (...) -> (...)"""

@@ -25,6 +25,7 @@ def fit(
     seed: int,
     progress: Callable[[Progress], None],
     start: Model | None = None,
+    given: bool = False,
 ) -> Model:
     """Train; with ``start``, a few epochs over new events and as many old ones.
 
@@ -39,6 +40,7 @@ def fit(
         length=parameters["bptt"],
         recency=parameters["recency_mask"] == "true",
         closed=False,
+        given=given,
         learning_rate=6e-3,
         effort=18,
     )
@@ -55,6 +57,11 @@ def fit_without_metadata(datasets: Datasets, parameters: Mapping[str, Value], **
     schemas = {name: schema for name, schema in datasets.schemas.items() if name == "INTERACTIONS"}
     ids = datasets.items[["ITEM_ID"]] if datasets.items is not None else None
     return fit(replace(datasets, items=ids, users=None, schemas=schemas), parameters, **how)
+
+
+def fit_ranking(datasets: Datasets, parameters: Mapping[str, Value], **how: object) -> Model:
+    """``fit`` for lists that requests give: what was shown and passed over counts against an item."""
+    return fit(datasets, parameters, given=True, **how)
 
 
 def load(folder: Path) -> Model:
@@ -152,7 +159,7 @@ PERSONALIZED_RANKING = Recipe(
     description="Ranks a given list of items for a user, with the recurrent network of User-Personalization.",
     algorithm="aws-personalized-ranking",
     feature_transformation="JSON-percentile-filtering",
-    fit=fit,
+    fit=fit_ranking,
     load=load,
     hyperparameters=_hyperparameters(149),
 )

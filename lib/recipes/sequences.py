@@ -1,11 +1,14 @@
 """From datasets to a model of event sequences: what the sequential and the recurrent recipes share.
 
 Training takes four steps: the situation (what anyone would take now), a network (what the history adds), transitions
-in closed form (which item follows which), and a blend of these three that makes withheld events likeliest.
+in closed form (which item follows which), and a blend of these that makes withheld events likeliest.  Where lists are
+to be ranked and impressions tell what was passed over, the blend also holds what anyone would take of such lists
+(``choices``) and what is like the user's choices (``likeness``), and is the one by which what was taken is likeliest
+among what was shown.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,9 @@ from torch import Tensor, nn
 from lib.data import features
 from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
 from lib.data.features import Features
-from lib.recipes import files, places, situation, transitions
+from lib.recipes import choices, files, likeness, places, situation, transitions
+from lib.recipes.choices import Lists
+from lib.recipes.likeness import Likeness
 from lib.recipes.networks import (
     Events,
     Recurrent,
@@ -36,12 +41,17 @@ REMEMBERED = 500  # newest events of a history whose repetition counts
 VALIDATION_SHARE = 0.1  # of the users
 VALIDATION_USERS = 1_000
 VALIDATION_EVENTS = 10  # of such a user, at most, and a tenth of the history
-DEFAULT_BLEND = np.array([0.75, 0.5], np.float32)  # of network and transitions, where there is nothing to learn it from
+DEFAULT_BLEND = np.array([0.75, 1.0], np.float32)  # of network and transitions, where there is nothing to learn it from
 BLEND_BOUNDS = ((0.1, 3.0), (0.0, 3.0))
 BLEND_CELLS = 4_000_000  # scores that the blend is learnt from
+ASKED_AT_ONCE = 32
+READ = 12_000_000  # events, over all epochs, that are read in any case
 PATIENCE = 1  # epochs without a better validation loss
 NEAR, NEARNESS, FIRST_SCALE = 10, 0.85, 0.1  # how items are placed at first: reach in events, decay, size
-MEMORY = {"decay": 0.82, "future": 0.37, "ridge": 200.0}  # of the transitions in closed form
+MEMORIES = (  # of the transitions in closed form, a short and a long one: withheld events choose
+    {"decay": 0.82, "future": 0.37, "ridge": 200.0, "alpha": 0.1},
+    {"decay": 0.90, "future": 0.37, "ridge": 200.0, "alpha": 0.3},
+)
 FURTHER_EPOCHS = 2  # of a training that goes on
 REHEARSAL = 1.0  # known users, per new one, that a training which goes on sees again
 
@@ -51,8 +61,9 @@ class Plan:
     """What a recipe decides about its network.
 
     body: transformer or recurrent.  length: events that the network sees at once.  recency: recent events, and what is
-    popular lately, count more.  closed: blend with the transitions in closed form.  n_tokens: events a step of training
-    reads.  effort: epochs at most on 10,000 events; half as many on four times the events.
+    popular lately, count more.  closed: blend with the transitions in closed form.  given: it ranks lists that requests
+    give.  n_tokens: events a step of training reads.  effort: epochs at most on 10,000 events; half as many on four
+    times the events.
     """
 
     body: str
@@ -61,6 +72,7 @@ class Plan:
     length: int
     recency: bool
     closed: bool
+    given: bool = False
     layers: int = 2
     heads: int = 4
     dropout: float = 0.2
@@ -77,16 +89,19 @@ class Plan:
         return SequenceNetwork(body, self.dim, n_items, n_event_types, sizes)
 
     def epochs(self, n_events: int) -> int:
-        """At most so many: fewer the more there is to read."""
-        return int(np.clip(round(self.effort * (10_000 / n_events) ** 0.5), 3, self.effort))
+        """At most so many: fewer the more there is to read, and six while that is within ``READ``."""
+        least = np.clip(READ // n_events, 2, 6)
+        return int(np.clip(round(self.effort * (10_000 / n_events) ** 0.5), least, self.effort))
 
 
 @dataclass(slots=True)
 class SequenceModel:
     """A trained sequence recipe.
 
-    table: (I, D) float32, the items' vectors.  blend: (P,) weights of the components.  epochs: how many were best.
-    learnt: hashes of the users' ids, ascending, and how many of their events were learnt from.
+    table: (I, D) float32, the items' vectors.  choice and likeness: what anyone would take of a list, and how like a
+    user's choices items are, where lists are to be ranked and impressions are known.  blend: (P,) weights of the
+    components.  epochs: how many were best.  learnt: hashes of the users' ids, ascending, and how many of their events
+    were learnt from.
     """
 
     catalogue: Catalogue
@@ -96,6 +111,8 @@ class SequenceModel:
     features: dict[str, Features]
     situation: Situation
     transitions: Transitions | None
+    choice: Situation | None
+    likeness: Likeness | None
     blend: np.ndarray
     epochs: int
     learnt: tuple[np.ndarray, np.ndarray]
@@ -106,10 +123,21 @@ class SequenceModel:
         return np.tensordot(self.blend, self.components(requests), 1) + self._situations(requests)[1]
 
     def components(self, requests: Sequence[Request]) -> np.ndarray:
-        """(P, B, I) float32: what is blended, the network first."""
-        past = [request.history for request in requests]
-        closed = [] if self.transitions is None else [self.transitions.scores(past)]
-        return np.stack([self._network_scores(requests), *closed])
+        """(P, B, I) float32: what is blended, the network first.
+
+        Transitions speak of what is new to a user; whether anything is used again, the network knows better.
+        """
+        parts = [self._network_scores(requests)]
+        if self.transitions is not None:
+            closed = self.transitions.scores([request.history for request in requests])
+            for row, request in zip(closed, requests):
+                row[request.history.items] = 0
+            parts.append(closed)
+        if self.choice is not None:
+            now = np.array([request.now for request in requests])
+            parts += [self.situation(now), self.choice(now)]
+            parts += list(self.likeness.scores([request.history for request in requests]))
+        return np.stack(parts)
 
     def embeddings(self) -> np.ndarray:
         return self.table.numpy()
@@ -119,6 +147,9 @@ class SequenceModel:
         arrays |= {f"situation.{name}": value for name, value in self.situation.arrays().items()}
         if self.transitions is not None:
             arrays |= {f"transitions.{name}": value for name, value in self.transitions.arrays().items()}
+        if self.choice is not None:
+            arrays |= {f"choice.{name}": value for name, value in self.choice.arrays().items()}
+            arrays |= {f"likeness.{name}": value for name, value in self.likeness.arrays().items()}
         for side, columns in self.features.items():
             arrays |= {f"features.{side}.{name}": value for name, value in columns.arrays().items()}
         arrays |= {"table": self.table.numpy(), "blend": self.blend}
@@ -126,6 +157,7 @@ class SequenceModel:
         settings = {
             "plan": asdict(self.plan),
             "epochs": self.epochs,
+            "decay": None if self.transitions is None else self.transitions.decay,
             "features": {side: columns.settings() for side, columns in self.features.items()},
         }
         files.write(folder, self.catalogue, settings, arrays)
@@ -136,8 +168,7 @@ class SequenceModel:
         with torch.inference_mode():
             users = self._known("users", [request.user for request in requests], self.network.user_features)
             users = users if isinstance(users, Tensor) else self.table.new_zeros(len(requests), self.plan.dim)
-            places = self.network(self.table, history, event_types, gaps, users)
-            places = places[torch.arange(len(requests)), lengths]
+            places = self.network(self.table, history, event_types, gaps, users, lengths)
             places = places + self._known("context", [request.context for request in requests], self.network.context)
             out = (places @ self.table.T).numpy()
             repeat = self.network.repeat.numpy()
@@ -197,7 +228,9 @@ def load(folder: Path) -> SequenceModel:
         table=torch.from_numpy(arrays["table"]),
         features=known,
         situation=Situation.load(part("situation.")),
-        transitions=Transitions(**part("transitions."), decay=MEMORY["decay"]) if plan.closed else None,
+        transitions=Transitions(**part("transitions."), decay=settings["decay"]) if plan.closed else None,
+        choice=Situation.load(part("choice.")) if "choice.logits" in arrays else None,
+        likeness=Likeness.load(part("likeness.")) if "choice.logits" in arrays else None,
         blend=arrays["blend"],
         epochs=settings["epochs"],
         learnt=(arrays["learnt.users"], arrays["learnt.lengths"]),
@@ -238,7 +271,8 @@ def fit(
         seed=seed,
         start=start and start.situation,
     )
-    items = _side(features.aligned(known["items"], datasets.items, "ITEM_ID", numbers.item_ids))
+    encoded = features.aligned(known["items"], datasets.items, "ITEM_ID", numbers.item_ids)
+    items = _side(encoded)
     users = _side(features.aligned(known["users"], datasets.users, "USER_ID", done.user_ids))
     context = _side(known["context"]({name: rows[name].to_numpy(dtype=object) for name in rows}, len(rows)))
     events = _events(train, len(numbers.event_types), now, users, context.part(kept))
@@ -278,12 +312,34 @@ def fit(
     with torch.inference_mode():
         own = torch.from_numpy(trained.astype(np.float32))
         table = network.items(torch.arange(n_items), own, items[np.arange(n_items)])
-    closed = transitions.fit(train, n_items, **MEMORY) if plan.closed else None
+    shown = choices.lists(rows, numbers) if plan.given and not (start and start.choice is None) else None
+    past = None if shown is None else shown.part(kept[shown.rows])
+    choice = start and start.choice
+    if past is not None and len(past.rows) and (start or len(past.rows) < len(shown.rows)):
+        choice = choices.fit(past, done.times[past.rows], now.created, seed=seed, start=choice)
     blend = start.blend if start else np.ones(1, np.float32)
-    model = SequenceModel(numbers, plan, network, table.clone(), known, now, closed, blend, epochs, _fingerprint(train))
-    if not start and closed:
-        model.blend = _blend(model, _questions(done, held, datasets, rows))
-    return model
+    learnt = _fingerprint(train)
+    like = likeness.fit(known["items"], encoded, datasets, numbers, train) if choice else None
+    model = SequenceModel(numbers, plan, network, table.clone(), known, now, None, choice, like, blend, epochs, learnt)
+    memories = MEMORIES if plan.closed else ()
+    if start:
+        memories = [memory for memory in memories if memory["decay"] == start.transitions.decay]
+    closed = [transitions.fit(train, n_items, **memory) for memory in memories] or [None]
+    models = [replace(model, transitions=one) for one in closed]
+    if start:
+        return models[0]
+    if choice:
+        withheld_lists = shown.part(~kept[shown.rows])
+        asked = _requests(done, withheld_lists.rows, datasets, rows)
+        blends = [_blend_given(one, asked, withheld_lists) for one in models]
+    else:
+        chosen = np.flatnonzero(held)
+        cuts = done.offsets[chosen + 1] - held[chosen]
+        asked = _requests(done, cuts, datasets, rows)
+        wanted = [done.items[cut : cut + n] for cut, n in zip(cuts, held[chosen])]
+        blends = [_blend(one, asked, wanted) for one in models]
+    best = int(np.argmin([loss for _, loss in blends]))
+    return replace(models[best], blend=blends[best][0])
 
 
 def _sizes(known: Mapping[str, Features]) -> dict[str, tuple[int, int]]:
@@ -431,40 +487,35 @@ def _fingerprint(done: Histories) -> tuple[np.ndarray, np.ndarray]:
     return hashes[order], np.diff(done.offsets)[order]
 
 
-def _questions(
-    done: Histories, held: np.ndarray, datasets: Datasets, rows: pd.DataFrame
-) -> list[tuple[Request, np.ndarray]]:
-    """What validation users would have asked before their withheld events, and these."""
+def _requests(done: Histories, cuts: np.ndarray, datasets: Datasets, rows: pd.DataFrame) -> list[Request]:
+    """What users would have asked just before these events (positions)."""
     about = {}
     if datasets.users is not None:
         about = datasets.users.set_index("USER_ID").to_dict("index")
     out = []
-    for user in np.flatnonzero(held):
-        end = done.offsets[user + 1]
-        cut = end - held[user]
+    for cut, user in zip(cuts, np.searchsorted(done.offsets, cuts, side="right") - 1):
         past = slice(done.offsets[user], cut)
-        request = Request(
-            history=History(done.items[past], done.times[past], done.event_types[past]),
-            now=int(done.times[cut]),
-            user=about.get(done.user_ids[user], {}),
-            context=rows.iloc[cut].to_dict(),
-        )
-        out.append((request, done.items[cut:end]))
+        history = History(done.items[past], done.times[past], done.event_types[past])
+        known = about.get(done.user_ids[user], {})
+        out.append(Request(history=history, now=int(done.times[cut]), user=known, context=rows.iloc[cut].to_dict()))
     return out
 
 
-def _blend(model: SequenceModel, questions: list[tuple[Request, np.ndarray]]) -> np.ndarray:
-    """(2,) weights of network and transitions under which the withheld items are likeliest."""
+def _blend(model: SequenceModel, asked: list[Request], wanted: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """(P,) weights of the components under which the wanted items are likeliest, and the loss that is left."""
+    if model.transitions is None:
+        return model.blend, 0.0
     n_items = len(model.catalogue.item_ids)
-    questions = questions[: max(100, BLEND_CELLS // n_items)]
-    if not questions:
-        return DEFAULT_BLEND
-    parts = model.components([request for request, _ in questions])  # (P, Q, I)
-    row = np.repeat(np.arange(len(questions)), [len(items) for _, items in questions])
-    item = np.concatenate([items for _, items in questions])
-    out = model.situation.created[item] > np.array([request.now for request, _ in questions])[row]
+    n = max(100, BLEND_CELLS // n_items)
+    asked, wanted = asked[:n], wanted[:n]
+    if not asked:
+        return DEFAULT_BLEND, 0.0
+    parts = model.components(asked)  # (P, Q, I)
+    row = np.repeat(np.arange(len(asked)), [len(items) for items in wanted])
+    item = np.concatenate(wanted)
+    out = model.situation.created[item] > np.array([request.now for request in asked])[row]
     row, item = row[~out], item[~out]
-    share = 1 / np.bincount(row)[row] / len(questions)
+    share = 1 / np.bincount(row)[row] / len(asked)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         logits = np.tensordot(weights.astype(np.float32), parts, 1)
@@ -473,8 +524,21 @@ def _blend(model: SequenceModel, questions: list[tuple[Request, np.ndarray]]) ->
         total = chance.sum(axis=1, keepdims=True)
         chance /= total
         value = (share * (np.log(total[row, 0]) - logits[row, item])).sum()
-        wanted = (share * parts[:, row, item]).sum(axis=1)
-        return float(value), (np.einsum("pqi,qi->p", parts, chance) / len(questions) - wanted).astype(np.float64)
+        wanted_parts = (share * parts[:, row, item]).sum(axis=1)
+        return float(value), (np.einsum("pqi,qi->p", parts, chance) / len(asked) - wanted_parts).astype(np.float64)
 
     best = minimize(loss, DEFAULT_BLEND, jac=True, method="L-BFGS-B", bounds=BLEND_BOUNDS)
-    return best.x.astype(np.float32)
+    return best.x.astype(np.float32), float(best.fun)
+
+
+def _blend_given(model: SequenceModel, asked: list[Request], shown: Lists) -> tuple[np.ndarray, float]:
+    """(P,) weights of the components under which what was taken is likeliest among what was shown, and the loss."""
+    found = []
+    for begin in range(0, len(asked), ASKED_AT_ONCE):
+        parts = model.components(asked[begin : begin + ASKED_AT_ONCE])
+        for row in range(parts.shape[1]):
+            place = slice(shown.offsets[begin + row], shown.offsets[begin + row + 1])
+            found.append(parts[:, row, shown.items[place]].T)
+    row = np.repeat(np.arange(len(asked)), np.diff(shown.offsets))
+    weights, _, loss = choices.logit(np.concatenate(found), None, row, shown.taken)
+    return weights, loss

@@ -7,11 +7,12 @@ What is recommended adds up from four parts, each learnt from the data:
   a vector of their own and by their features and text, so that new ones take part; users and context by theirs
   (``networks``),
 * whether the data repeat: a logit for each item of the history by how long ago it was used and what was done with it,
-* which item follows which, in closed form at two time scales (``transitions``).
+* which new item follows which, in closed form (``transitions``).
 
 The first three are trained together, by the cross-entropy of every next item; the last enters with the weights that
-make withheld events likeliest.  Nothing that was seen is left out here: filters do that.  An item whose
-``CREATION_TIMESTAMP`` is after the request's ``now`` ranks behind all others.
+make withheld events likeliest.  Personalized-Ranking weighs them, and what was shown and passed over (``choices``), by
+what users took of the lists they were shown, where impressions tell.  Nothing that was seen is left out here: filters
+do that.  An item whose ``CREATION_TIMESTAMP`` is after the request's ``now`` ranks behind all others.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ def fit(
     seed: int,
     progress: Callable[[Progress], None],
     start: Model | None = None,
+    given: bool = False,
 ) -> Model:
     """Train; with ``start``, a few epochs over new events and as many old ones.
 
@@ -45,8 +47,14 @@ def fit(
         length=LENGTH,
         recency=bool(parameters["apply_recency_bias"]),
         closed=True,
+        given=given,
     )
     return sequences.fit(datasets, plan, seed=seed, progress=progress, start=start)
+
+
+def fit_ranking(datasets: Datasets, parameters: Mapping[str, Value], **how: object) -> Model:
+    """``fit`` for lists that requests give: what was shown and passed over counts against an item."""
+    return fit(datasets, parameters, given=True, **how)
 
 
 def load(folder: Path) -> Model:
@@ -84,7 +92,7 @@ PERSONALIZED_RANKING_V2 = Recipe(
     description="Ranks a given list of items for a user, with the transformer of User-Personalization-v2.",
     algorithm="aws-personalized-ranking-v2",
     feature_transformation="aws-personalized-ranking-v2",
-    fit=fit,
+    fit=fit_ranking,
     load=load,
     hyperparameters=HYPERPARAMETERS,
 )

@@ -6,7 +6,7 @@ c_h(i, t) counts the item's earlier interactions, halving every h seconds.  The 
 matter (news) or only all of time (films); nothing else need be set.  Sequence models add to this what a history tells.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -47,7 +47,7 @@ class Situation:
         """(N,) epoch seconds -> (N, I) float32."""
         logits = self.logits[self.moment(times)]
         if len(self.ages):
-            logits = logits + self.ages[_age_bucket(times, self.created)]
+            logits = logits + self.ages[age_bucket(np.asarray(times)[:, None], self.created)]
         return logits
 
     def unpublished(self, times: np.ndarray) -> np.ndarray:
@@ -55,8 +55,8 @@ class Situation:
         return np.where(self.created > np.asarray(times)[:, None], np.float32(UNPUBLISHED), np.float32(0))
 
     def table(self) -> np.ndarray:
-        """(M, I) float32: the logits at each moment, items still to come far behind."""
-        return self(self.moments) + self.unpublished(self.moments)
+        """(M, I) float32: the logits from each moment on, items that come after the next moment far behind."""
+        return self(self.moments) + self.unpublished(np.append(self.moments[1:], np.iinfo(np.int64).max))
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -88,8 +88,9 @@ def fit(
     created = np.where(created > first, first, created)  # what somebody read was out, whatever the table says
     half_lives = HALF_LIVES if recency else HALF_LIVES[-1:]
     n_moments = int(np.clip(MAX_CELLS // n_items, 8, MOMENTS))
-    moments = np.unique(times[np.linspace(0, len(times) - 1, n_moments).astype(np.int64)])
-    counts = _decayed_counts(items, times, moments, half_lives, n_items)  # (M + 1, H, I); the last is after all events
+    distinct = np.unique(times)  # so that a lot of one time, such as an import, takes no more moments than it needs
+    moments = distinct[np.unique(np.linspace(0, len(distinct) - 1, n_moments).astype(np.int64))]
+    counts = decayed_counts(items, times, moments, half_lives, n_items, times[-1] + 1)  # (M + 1, H, I)
     moments = np.append(moments, times[-1] + 1)
     if start:
         weights, ages = start.weights, start.ages
@@ -107,7 +108,7 @@ def _learn(items, times, moments, counts, created, recency, rng) -> tuple[np.nda
         candidates = np.union1d(rng.choice(candidates, SAMPLE, replace=False), items[chosen])
     moment = np.maximum(np.searchsorted(moments, times[chosen], side="right") - 1, 0)
     dated = recency and bool(np.isfinite(created[candidates]).any())
-    age = _age_bucket(times[chosen], created[candidates]) if dated else None
+    age = age_bucket(times[chosen, None], created[candidates]) if dated else None
     target = np.searchsorted(candidates, items[chosen])
     weights, ages = _logit(np.log1p(counts[:, :, candidates]), moment, age, target)
     if dated:
@@ -125,16 +126,21 @@ def creation_times(datasets: Datasets, numbers: Catalogue) -> np.ndarray:
     return created
 
 
-def _age_bucket(times: np.ndarray, created: np.ndarray) -> np.ndarray:
-    """(N, I) int: 0 for not published yet, then by age; the last bucket where the age is unknown."""
-    age = np.asarray(times, dtype=np.float64)[:, None] - created[None, :]
+def age_bucket(times: np.ndarray, created: np.ndarray) -> np.ndarray:
+    """Times and creations that broadcast -> int: 0 for not published yet, then by age; the last where it is unknown."""
+    age = np.asarray(times, dtype=np.float64) - created
     return np.where(np.isnan(age), len(AGES) + 1, np.searchsorted(AGES, age, side="right"))
 
 
-def _decayed_counts(items, times, moments, half_lives, n_items) -> np.ndarray:
-    """(M + 1, H, I) float32: the counts of what happened before each moment, and of everything just after the end."""
+def decayed_counts(
+    items: np.ndarray, times: np.ndarray, moments: np.ndarray, half_lives: Sequence[float], n_items: int, end: int
+) -> np.ndarray:
+    """(M + 1, H, I) float32: the counts of what happened before each moment, and before ``end``, after all of it.
+
+    items: (N,) and times: (N,), ascending.  half_lives: (H,) seconds.
+    """
     rate = np.log(2) / np.array(half_lives)
-    edges = np.append(moments, times[-1] + 1)
+    edges = np.append(moments, end)
     counts = np.zeros((len(edges), len(half_lives), n_items), np.float32)
     first = np.searchsorted(times, moments, side="left")
     for m, (begin, end) in enumerate(zip(first, [*first[1:], len(times)])):

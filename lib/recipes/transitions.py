@@ -19,7 +19,6 @@ import scipy.sparse as sparse
 
 from lib.data.datasets import Histories, History
 
-ALPHA = 0.1
 MAX_ITEMS = 6_000  # the inverse is dense: 144 MB at this size; rarer items are left to other models
 MIN_COUNT = 5  # interactions below which an item's row is left out
 DOUBT = 0.01  # weight that an item without evidence has
@@ -56,7 +55,14 @@ class Transitions:
 
 
 def fit(
-    histories: Histories, n_items: int, *, decay: float, future: float, ridge: float, max_items: int = MAX_ITEMS
+    histories: Histories,
+    n_items: int,
+    *,
+    decay: float,
+    future: float,
+    ridge: float,
+    alpha: float,
+    max_items: int = MAX_ITEMS,
 ) -> Transitions:
     """Solve for B over the most frequent items.  decay: gamma, future: phi, both in (0, 1).  ridge: lambda."""
     counts = np.bincount(histories.items, minlength=n_items)
@@ -89,11 +95,11 @@ def fit(
 
     profiles = _profiles(user, item, histories.offsets, len(items))
     together = (profiles.T @ profiles).toarray()
-    past *= 1 - ALPHA
-    past += ALPHA * together
+    past *= 1 - alpha
+    past += alpha * together
     past[np.diag_indices_from(past)] += ridge
-    past_future *= 1 - ALPHA
-    past_future += ALPHA * together
+    past_future *= 1 - alpha
+    past_future += alpha * together
     weights = scipy.linalg.solve(past, past_future, assume_a="pos", overwrite_a=True, overwrite_b=True)
     return Transitions(items, np.ascontiguousarray(weights, dtype=np.float32), place, decay)
 

@@ -3,12 +3,17 @@
 Events that are put are counted when a window of 15 minutes is over; windows begin with the attribution.  An event is
 counted once, among the metrics that stood when it arrived.  Rows of an import are counted when it ends.  Files go into
 the store, and to the destination of the attribution where Amazon Personalize writes them too.
+
+What is counted lies in the store before the transaction that says so, under a name that a second try gives it again;
+from there it is delivered outside of any transaction, again and again until that went well, as the same file.
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +25,7 @@ from lib.resources.account import Account
 from lib.resources.campaigns import Campaign
 from lib.resources.dataset_import_jobs import DatasetImportJob
 from lib.resources.datasets import Dataset
-from lib.resources.errors import InvalidInputException
+from lib.resources.errors import InvalidInputException, ResourceNotFoundException
 from lib.resources.lifecycle import Status
 from lib.resources.metric_attributions import SUM, MetricAttribution
 from lib.resources.recommenders import Recommender
@@ -95,12 +100,17 @@ def collect(account: Account, arn: str, until: float) -> None:
         current = records.get(tx, account, MetricAttribution, arn)
         if current.counted != found.counted:
             return  # somebody else has just counted them
-        _write(account, found, "PutEvents", int(until), _together(lots), published=True)
-        records.save(tx, replace(current, counted=last, sources=tuple(sources)))
+        current = replace(current, counted=last, sources=tuple(sources))
+        counted = _together(lots)
+        if len(counted):
+            file = f"events-{found.counted}"
+            _set_aside(account, current, file, counted)
+            current = _to_deliver(current, file, "PutEvents", int(until), published=True)
+        records.save(tx, current)
 
 
 def collect_due(account: Account) -> None:
-    """Count what arrived in windows that are over, for every attribution.
+    """Count what arrived in windows that are over, for every attribution, and deliver what was counted.
 
     Raises ExceptionGroup for those whose destination cannot be written to; the next call tries these again.
     """
@@ -111,19 +121,41 @@ def collect_due(account: Account) -> None:
     for one in found:
         window = one.since + WINDOW * int((now - one.since) // WINDOW)
         if one.status is Status.ACTIVE and window > one.since:
-            try:
-                collect(account, one.metric_attribution_arn, window)
-            except InvalidInputException as error:
-                errors.append(error)
+            collect(account, one.metric_attribution_arn, window)
+        try:
+            deliver(account, one.metric_attribution_arn)
+        except InvalidInputException as error:
+            errors.append(error)
     if errors:
         raise ExceptionGroup("metric attributions that could not be written", errors)
 
 
-def count_import(account: Account, job: DatasetImportJob, dataset: Dataset, folder: Path) -> None:
-    """Count the rows of an import of interactions that lie in ``folder``, if the group has an attribution."""
+def deliver(account: Account, arn: str, *, wait: bool = False) -> None:
+    """Bring what was counted to where it goes; what somebody else is bringing there is left to them, unless ``wait``.
+
+    Raises InvalidInputException where the destination cannot be written to; the next call tries again.
+    """
+    with account.store.holding(f"attribution-{records.digest(arn)[:32]}", wait=wait) as got:
+        found = _existing(account, arn) if got else None
+        for entry in found.outbox if found else ():
+            _bring(account, found, entry)
+            with account.store.transaction() as tx:
+                current = records.get(tx, account, MetricAttribution, arn)
+                left = tuple(other for other in current.outbox if other != entry)
+                records.save(tx, replace(current, outbox=left))
+            account.store.files.remove(_place(found, entry["file"]))
+
+
+def count_import(
+    account: Account, job: DatasetImportJob, dataset: Dataset, folder: Path
+) -> Callable[[Connection], None]:
+    """Count the rows of an import of interactions that lie in ``folder``, if the group has an attribution.
+
+    What is returned says that they are counted.
+    """
     published = bool(job.publish_attribution_metrics_to_s3)
     if dataset.dataset_type != "INTERACTIONS" or not (published or job.import_mode == "INCREMENTAL"):
-        return
+        return _nothing
     with account.store.read() as tx:
         found = [
             one
@@ -131,7 +163,7 @@ def count_import(account: Account, job: DatasetImportJob, dataset: Dataset, fold
             if one.status is Status.ACTIVE
         ]
         if not found:
-            return
+            return _nothing
         origins = _origins(tx, account, dataset.dataset_group_arn)
         item_values = _item_values(tx, account, found[0])
     table = tables.read([folder])
@@ -145,11 +177,24 @@ def count_import(account: Account, job: DatasetImportJob, dataset: Dataset, fold
         table[ITEM + column] = item_values(column, table["ITEM_ID"], pd.Series(now, table.index))
     sources = _bounded(account, table, list(found[0].sources))
     counted = count(table, found[0].metrics, since=found[0].since)
-    with account.store.transaction() as tx:
-        current = records.get(tx, account, MetricAttribution, found[0].metric_attribution_arn)
-        records.save(tx, replace(current, sources=tuple(sources)))
+    if not len(counted):
+        return _nothing
+    file = f"import-{job.job_name}"
+    _set_aside(account, found[0], file, counted)
     stamp = int(job.creation_date_time.timestamp())
-    _write(account, found[0], job.import_mode, stamp, counted, published=published)
+
+    def counts(tx: Connection) -> None:
+        for current in records.every(tx, account, MetricAttribution, dataset.dataset_group_arn):
+            if current.metric_attribution_arn == found[0].metric_attribution_arn:
+                known = tuple(dict.fromkeys((*current.sources, *sources)))
+                current = _to_deliver(current, file, job.import_mode, stamp, published=published)
+                records.save(tx, replace(current, sources=known))
+
+    return counts
+
+
+def _nothing(tx: Connection) -> None:
+    """Where nothing was counted."""
 
 
 def origin(arn: str) -> str:
@@ -245,17 +290,38 @@ def _together(lots: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return whole.groupby(keys, sort=False)["VALUE"].sum().reset_index().sort_values("TIMESTAMP", kind="stable")[COLUMNS]
 
 
-def _write(
-    account: Account, attribution: MetricAttribution, method: str, stamp: int, counted: pd.DataFrame, *, published: bool
-) -> None:
-    """Keep a file of counts, and let the destination have it where that is asked for.  Nothing counted, no file."""
-    if not len(counted):
-        return
-    name = f"AggregatedAttributionMetrics - {method} - {stamp}.csv"
-    with account.store.files.writing(f"metric-attributions/{attribution.name}/{name}") as aside:
+def _place(attribution: MetricAttribution, file: str) -> str:
+    return f"metric-attributions/{attribution.name}/{file}"
+
+
+def _set_aside(account: Account, attribution: MetricAttribution, file: str, counted: pd.DataFrame) -> None:
+    with account.store.files.writing(_place(attribution, file)) as aside:
         counted.to_csv(aside, index=False)
+
+
+def _to_deliver(
+    attribution: MetricAttribution, file: str, method: str, stamp: int, *, published: bool
+) -> MetricAttribution:
+    """With one more file to deliver, whose name no other has.  Its stamp is in epoch seconds."""
+    stamp = max(stamp, attribution.stamp + 1)
+    entry = {"file": file, "name": f"AggregatedAttributionMetrics - {method} - {stamp}.csv", "published": published}
+    return replace(attribution, stamp=stamp, outbox=(*attribution.outbox, entry))
+
+
+def _bring(account: Account, attribution: MetricAttribution, entry: Mapping[str, Any]) -> None:
+    """Keep a file of counts, and let the destination have it where that is asked for."""
+    counted = account.store.files.path(_place(attribution, entry["file"]))
+    with account.store.files.writing(_place(attribution, entry["name"])) as aside:
+        shutil.copyfile(counted, aside)
     destination = attribution.metrics_output_config.get("s3DataDestination")
-    if not published or destination is None:
-        return
-    with locations.writing(account, destination["path"], name, destination.get("kmsKeyArn")) as aside:
-        counted.to_csv(aside, index=False)
+    if entry["published"] and destination is not None:
+        kms_key_arn = destination.get("kmsKeyArn")
+        with locations.writing(account, destination["path"], entry["name"], kms_key_arn) as aside:
+            shutil.copyfile(counted, aside)
+
+
+def _existing(account: Account, arn: str) -> MetricAttribution | None:
+    try:
+        return records.find(account, MetricAttribution, arn)
+    except ResourceNotFoundException:
+        return None

@@ -56,7 +56,7 @@ def create_dataset_import_job(
     arn = account.arn(DatasetImportJob.KIND, job_name)
     with account.store.transaction() as tx:
         dataset = records.get(tx, account, Dataset, dataset_arn)
-        records.require_active(dataset)
+        records.require_begun(dataset)
         if import_mode == "INCREMENTAL" and not dataset.parts:
             raise InvalidInputException(
                 f"{dataset_arn} has no bulk data yet: the first import must have importMode FULL."
@@ -123,9 +123,10 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
     interactions = dataset.dataset_type == "INTERACTIONS"
     minimum = int(account.quotas["minimum_interactions"]) if interactions else 1
     tables.import_csv(files, schema, folder, now=int(account.now().timestamp()), minimum=minimum)
-    count_import(account, job, dataset, folder)
+    count = count_import(account, job, dataset, folder)
 
     def publish(tx: Connection) -> None:
+        count(tx)
         current = records.get(tx, account, Dataset, job.dataset_arn)
         parts = (part,) if job.import_mode == "FULL" else (*current.parts, part)
         records.save(tx, replace(current, parts=parts))

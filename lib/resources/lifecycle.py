@@ -34,6 +34,7 @@ UNDER_WAY = {
     Status.STOP_PENDING: (Status.STOP_IN_PROGRESS, Status.INACTIVE),
     Status.START_PENDING: (Status.START_IN_PROGRESS, Status.ACTIVE),
 }
+UNDER_WAY |= {midway: (midway, final) for midway, final in UNDER_WAY.values()}  # something else of it was kept midway
 UNFINISHED = {
     Status.CREATE_PENDING,
     Status.CREATE_IN_PROGRESS,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
@@ -28,7 +29,8 @@ class MetricAttribution:
     """One a group.  metrics: ``{eventType, metricName, expression}``.
 
     since: epoch seconds from which on events count.  counted: sequence number of the last event that was counted.
-    sources: names that recommendations were attributed to, in the order they came up.
+    sources: names that recommendations were attributed to, in the order they came up.  outbox: counts that have not
+    been brought to where they go, ``{file, name, published}``.  stamp: of the last file's name.
     """
 
     KIND: ClassVar = "metric-attribution"
@@ -47,6 +49,8 @@ class MetricAttribution:
     since: int = 0
     counted: int = 0
     sources: tuple[str, ...] = ()
+    outbox: tuple[dict[str, Any], ...] = ()
+    stamp: int = 0
 
 
 def create_metric_attribution(
@@ -155,9 +159,11 @@ def update_metric_attribution(
 
 def delete_metric_attribution(account: Account, *, metric_attribution_arn: str) -> dict[str, Any]:
     """Delete an attribution; what has arrived is counted before, and what was written stays."""
-    from lib.resources.attribution import collect
+    from lib.resources.attribution import collect, deliver
 
     collect(account, metric_attribution_arn, account.now().timestamp())
+    with suppress(InvalidInputException):  # a destination that is no more: the store keeps the counts
+        deliver(account, metric_attribution_arn, wait=True)
     with account.store.transaction() as tx:
         found = records.get(tx, account, MetricAttribution, metric_attribution_arn)
         records.refuse_moving(found)

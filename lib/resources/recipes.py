@@ -72,12 +72,15 @@ def list_recipes(
     max_results: int | None = None,
     domain: str | None = None,
 ) -> dict[str, Any]:
-    """All recipes for custom solutions, in the order of the catalogue; of a domain, its use cases."""
+    """All recipes for custom solutions, in the order of the catalogue; of a domain, its use cases.
+
+    Asked for no number, Amazon gives a nextToken with the first page even where nothing more follows.
+    """
     found = [case for case in USE_CASES.values() if case.domain == domain] if domain else list(RECIPES.values())
     start = records.token_position(f"recipes|{domain}", next_token) if next_token else 0
     end = start + (max_results or records.PAGE)
     answer: dict[str, Any] = {"recipes": [_summary(recipe) for recipe in found[start:end]]}
-    if end < len(found):
+    if end < len(found) or (max_results is None and not start):
         answer["nextToken"] = records.token(f"recipes|{domain}", end)
     return answer
 

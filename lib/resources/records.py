@@ -195,6 +195,12 @@ def require_active(record: Any) -> None:
         raise InvalidInputException(f"{arn_of(record)} is in state {record.status}, it should be ACTIVE.")
 
 
+def require_begun(record: Any) -> None:
+    """``require_active``, but what is being created will do: work on it waits its turn anyway."""
+    if record.status not in (Status.CREATE_PENDING, Status.CREATE_IN_PROGRESS):
+        require_active(record)
+
+
 def limit(account: Account, quota: str, existing: int, message: str) -> None:
     """Raise LimitExceededException where one more would exceed a quota; ``{}`` in the message stands for the quota."""
     allowed = account.quotas[quota]

@@ -12,13 +12,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import orjson
 from sqlalchemy import Connection, Engine, bindparam, select, union_all
 
 from lib import filters
@@ -65,8 +65,10 @@ class _Deployment:
     documents: what it was read from.  made_of: the version and data that ``loaded`` holds.  stamp: of the store when it
     was last looked at, None to look again in any case.  live: how far the puts of the datasets ``live_in`` had come.
     read: the last put item, user and event that ``loaded`` knows.  now: epoch seconds, the minute of the latest
-    interaction.  exploration: how much is explored, None for nothing.  stale_at: epoch seconds from which ``loaded`` is
-    made anew where it is behind, for events or records came in.  asked: of users, how often they have asked.
+    interaction.  exploration: how much is explored, None for nothing.  due: epoch seconds at which exploration next
+    learns of what came in.  stale_at: epoch seconds from which ``loaded`` is made anew where it is behind, for events
+    or records came in.  asked: of users, how often they have asked.  answers: what was answered to whom, and until when
+    it is answered again, where the operator wants that.
     """
 
     campaign: Campaign
@@ -81,15 +83,28 @@ class _Deployment:
     read: dict[str, int]
     now: int
     exploration: Exploration | None
+    due: float
     stale_at: float
     behind: bool = False
     visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
     asked: OrderedDict[str | None, int] = field(default_factory=OrderedDict)
     filters: dict[str, Filter] = field(default_factory=dict)
+    answers: OrderedDict[tuple, tuple[Visitor, float, Recommended]] = field(default_factory=OrderedDict)
 
-    def due(self, account: Account) -> bool:
-        """Whether the model is to be made anew."""
-        return self.behind and account.now().timestamp() >= self.stale_at
+    def answer(self, asked: tuple, visitor: Visitor, now: float) -> Recommended | None:
+        """What was answered, where that is not too long ago and the visitor has done nothing since."""
+        who, until, answer = self.answers.get(asked, (None, 0.0, None))
+        return answer if who is visitor and now < until else None
+
+    def keep(self, asked: tuple, visitor: Visitor, until: float, answer: Recommended) -> None:
+        """For ``answer``, until then: epoch seconds."""
+        self.answers[asked] = (visitor, until, answer)
+        if len(self.answers) > VISITORS:
+            self.answers.popitem(last=False)
+
+    def outdated(self, now: float) -> bool:
+        """Whether the model is to be made anew.  now: epoch seconds."""
+        return self.behind and now >= self.stale_at
 
     def may_give_metadata(self) -> bool:
         config = self.campaign.campaign_config or {}
@@ -112,6 +127,20 @@ class _Bucket:
         return True
 
 
+class _Chance(threading.local):
+    """A generator for each thread: to make one takes ten times as long as to begin it anew."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(0)
+        self.state, self.generator = self.bits.state, np.random.Generator(self.bits)
+
+    def begin(self, key: int) -> np.random.Generator:
+        """What ``Generator(Philox(key=key))`` gives."""
+        self.state["state"]["key"][:] = key % 2**64, key >> 64
+        self.bits.state = self.state
+        return self.generator
+
+
 class _Process:
     """The campaigns of one open store that this process has loaded."""
 
@@ -130,6 +159,7 @@ _DOCUMENTS = union_all(
 )
 _PROCESSES: WeakKeyDictionary[Engine, _Process] = WeakKeyDictionary()
 _OPENING = threading.Lock()
+_CHANCE = _Chance()
 _COUNT = itertools.count()
 
 
@@ -164,24 +194,33 @@ def get_recommendations(
             raise InvalidInputException(f"{member} is missing: {recipe.name} needs {' and '.join(needs)}.")
     columns = _columns(deployment, metadata_columns)
     promotion = _promotion(account, deployment, promotions, user_id)
-    rng = None
-    if promotion is not None or deployment.exploration is not None:
-        rng = np.random.Generator(np.random.Philox(key=_seed(account, deployment, user_id, item_id)))
-    try:
-        answer = deployment.loaded.recommend(
-            _visitor(account, deployment, user_id or None),
-            num_results=length,
-            now=deployment.now,
-            item_id=item_id,
-            context=_context(deployment, context),
-            restriction=_restriction(account, deployment, filter_arn, filter_values, user_id),
-            promotion=promotion,
-            metadata_columns=columns,
-            exploration=deployment.exploration,
-            rng=rng,
-        )
-    except filters.FilterError as error:
-        raise InvalidInputException(str(error)) from error
+    restriction = _restriction(account, deployment, filter_arn, filter_values, user_id)
+    visitor = _visitor(account, deployment, user_id or None)
+    kept_seconds, answer = account.quotas["seconds_to_keep_answers"], None
+    if kept_seconds:
+        asked = (user_id, item_id, length, filter_arn, orjson.dumps([context, filter_values, promotions, columns]))
+        answer = deployment.answer(asked, visitor, account.now().timestamp())
+    if answer is None:
+        rng = None
+        if promotion is not None or deployment.exploration is not None:
+            rng = _CHANCE.begin(_seed(account, deployment, user_id, item_id))
+        try:
+            answer = deployment.loaded.recommend(
+                visitor,
+                num_results=length,
+                now=deployment.now,
+                item_id=item_id,
+                context=_context(deployment, context),
+                restriction=restriction,
+                promotion=promotion,
+                metadata_columns=columns,
+                exploration=deployment.exploration,
+                rng=rng,
+            )
+        except filters.FilterError as error:
+            raise InvalidInputException(str(error)) from error
+        if kept_seconds:
+            deployment.keep(asked, visitor, account.now().timestamp() + kept_seconds, answer)
     recommendation_id = _kept(account, campaign_arn, user_id, item_id, answer)
     return {"itemList": _predicted_items(answer, recipe, promotion), "recommendationId": recommendation_id}
 
@@ -267,12 +306,12 @@ def _process(account: Account) -> _Process:
 
 def _deployment(account: Account, arn: str) -> _Deployment:
     """The campaign, ready to answer one more request.  Raises ThrottlingException where it has too many."""
-    deployment = _present(account, arn)
     process = _process(account)
+    now = account.now().timestamp()
+    deployment = _present(process, account, arn, now)
     # The minimum is promised; above it a campaign may have what the machine's cores can do.
     floor = deployment.campaign.min_provisioned_tps
     rate = max(floor, process.cores * account.quotas["transactions_per_second_per_core"])
-    now = account.now().timestamp()
     with process.counting:
         bucket = process.buckets.get(arn)
         if bucket is None:
@@ -284,34 +323,41 @@ def _deployment(account: Account, arn: str) -> _Deployment:
     return deployment
 
 
-def _present(account: Account, arn: str) -> _Deployment:
-    """The campaign on the store's present state."""
-    process = _process(account)
+def _present(process: _Process, account: Account, arn: str, now: float) -> _Deployment:
+    """The campaign on the store's present state, and with all that exploration may know of now."""
     stamp = process.changes.stamp()
     known = process.deployments.get(arn)
-    if known is not None and known.stamp == stamp and not known.due(account):
+    if known is not None and known.stamp == stamp and now < known.due and not known.outdated(now):
         return known
     with process.loading, account.store.read() as tx:
         known = process.deployments.pop(arn, None)
-        if known is None or known.stamp != stamp or known.due(account):
+        if known is None or known.stamp != stamp or known.outdated(now):
             known = _refreshed(tx, account, arn, known, stamp)
+        if now >= known.due:
+            known = _updated(tx, account, known, now)
         process.deployments[arn] = known
         return known
 
 
 def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int) -> _Deployment:
     """What has changed is read again; what has not is taken over."""
+    return _followed(tx, account, known, stamp) or _read(tx, account, arn, known, stamp)
+
+
+def _followed(tx: Connection, account: Account, known: _Deployment | None, stamp: int) -> _Deployment | None:
+    """With what was put since, which takes no time; None where more than that has changed."""
     if known is None or known.stamp is None or known.documents != _documents(tx, known.campaign):
-        return _read(tx, account, arn, known, stamp)
+        return None
     live = events.state(tx, known.live_in)
     if live == known.live and not known.behind:
         return replace(known, stamp=stamp, filters={})
     known.behind = known.recipe.refreshes
-    if known.due(account):
-        return _read(tx, account, arn, None, stamp)
+    if known.outdated(account.now().timestamp()):
+        return None
     visitors = _take_in(tx, known, live)
     now = _latest(known.loaded, live)
-    return replace(known, stamp=stamp, live=live, now=now, visitors=visitors, filters={})
+    due = known.due if _period(account) else -math.inf
+    return replace(known, stamp=stamp, live=live, now=now, due=due, visitors=visitors, filters={})
 
 
 def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
@@ -329,7 +375,7 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
     )
     live_in = [name for d in found.values() for name in (d.dataset_arn, events.losses(d.dataset_arn))]
     live = events.state(tx, live_in)
-    if known is not None and known.made_of == made_of:
+    if known is not None and known.made_of == made_of and not known.outdated(account.now().timestamp()):
         visitors = _take_in(tx, known, live)
         loaded, read, asked, stale_at = known.loaded, known.read, known.asked, known.stale_at
         behind = recipe.refreshes and (known.behind or live != known.live)
@@ -350,6 +396,7 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
         read=read,
         now=_latest(loaded, live),
         exploration=_exploration(recipe, campaign),
+        due=-math.inf,
         stale_at=stale_at,
         behind=behind,
         visitors=visitors,
@@ -363,6 +410,49 @@ def _exploration(recipe: Recipe, campaign: Campaign) -> Exploration | None:
     if not recipe.explores or weight == 0:
         return None
     return Exploration(weight, float(given["explorationItemAgeCutOff"]))
+
+
+def _updated(tx: Connection, account: Account, known: _Deployment, now: float) -> _Deployment:
+    """Let exploration know of items and events that came in: every two hours, or as the operator has it.
+
+    The model stays as it is.  A version that another one has followed, or that was made by an UPDATE, learns nothing
+    more.
+    """
+    if not known.recipe.explores:
+        return replace(known, due=math.inf)
+    begin, end = _life(tx, account, known.campaign)
+    period = _period(account)
+    until, due = end, math.inf
+    if period:
+        updates = (min(now, end) - begin) // period
+        until = begin + (updates * period if updates else 0)
+        due = until + period if now < end else math.inf
+    dataset = known.datasets["INTERACTIONS"].dataset_arn
+    answered, known.read["LEARNT"] = events.after(tx, dataset, known.read["LEARNT"], until)
+    known.loaded.learn(answered)
+    known.loaded.explore_until(until)
+    return replace(known, due=due)
+
+
+def _period(account: Account) -> float:
+    """Seconds between two updates of exploration, 0 to know of everything at once."""
+    return 3600 * account.quotas["hours_between_exploration_updates"]
+
+
+def _life(tx: Connection, account: Account, campaign: Campaign) -> tuple[float, float]:
+    """From when to when exploration with a campaign's version learns of what comes in, epoch seconds."""
+    if RECOMMENDER in campaign.campaign_arn:
+        return campaign.creation_date_time.timestamp(), math.inf
+    version = records.get(tx, account, SolutionVersion, campaign.solution_version_arn)
+    begin = version.creation_date_time
+    if version.training_mode == "UPDATE":
+        return begin.timestamp(), begin.timestamp()
+    followers = [
+        one.last_updated_date_time.timestamp()
+        for one in records.every(tx, account, SolutionVersion, version.solution_arn)
+        if one.status is Status.ACTIVE and one.creation_date_time > begin
+    ]
+    return begin.timestamp(), min(followers, default=math.inf)
 
 
 def _documents(tx: Connection, campaign: Campaign) -> list[bytes]:
@@ -400,14 +490,20 @@ def _load(
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
     data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
+    try:
+        model = recipe.load(folder)
+    except FileNotFoundError as error:
+        version = campaign.solution_version_arn
+        raise ResourceNotFoundException(
+            f"The model of {version} is gone from {folder}: bring it back, or move the campaign to another version."
+        ) from error
     config = campaign.campaign_config or {}
-    model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, recipe.load(folder), config)
+    model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, model, config)
     loaded = Loaded(recipe, model, data)
-    # Each event is read by visitors when they come; here those are read that exploration learns from.
-    arn = found["INTERACTIONS"].dataset_arn
-    answered, read["INTERACTIONS"] = events.after(tx, arn, 0) if recipe.explores else ((), events.last_event(tx, arn))
-    if recipe.explores:
-        loaded.learn(answered)
+    # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
+    read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
+    if recipe.explores and "ITEMS" in found:
+        loaded.arrived(events.put_times(tx, found["ITEMS"].dataset_arn))
     return loaded, read
 
 
@@ -418,8 +514,11 @@ def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]
     everybody = any(name not in of.values() for name in changed)  # somebody was taken out
     gone: set[str | None] = set()
     if of.get("ITEMS") in changed:
-        rows, known.read["ITEMS"] = events.records(tx, of["ITEMS"], known.read["ITEMS"])
+        before = known.read["ITEMS"]
+        rows, known.read["ITEMS"] = events.records(tx, of["ITEMS"], before)
         known.loaded.put_items(rows)
+        if known.recipe.explores:
+            known.loaded.arrived(events.put_times(tx, of["ITEMS"], before))
         everybody = True  # they may have met the item before
     if of.get("USERS") in changed:
         rows, known.read["USERS"] = events.records(tx, of["USERS"], known.read["USERS"])
@@ -427,8 +526,6 @@ def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]
         gone |= rows.keys()
     if of["INTERACTIONS"] in changed:
         answered, known.read["INTERACTIONS"] = events.after(tx, of["INTERACTIONS"], known.read["INTERACTIONS"])
-        if known.recipe.explores:
-            known.loaded.learn(answered)
         for event in answered:
             gone.update((event.session_id, event.user_id))
     if everybody:
@@ -443,8 +540,20 @@ def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
     if process is None or not isinstance(arn, str) or not isinstance(user_id, str) or members.get("context"):
         return False
     deployment = process.deployments.get(arn)
-    if deployment is None or deployment.stamp != process.changes.stamp():
+    if deployment is None:
         return False
+    stamp = process.changes.stamp()
+    if deployment.stamp != stamp:
+        if not process.loading.acquire(blocking=False):
+            return False
+        try:
+            with account.store.read() as tx:
+                deployment = _followed(tx, account, process.deployments.get(arn), stamp)
+            if deployment is None:
+                return False
+            process.deployments[arn] = deployment
+        finally:
+            process.loading.release()
     filter_arn = members.get("filterArn")
     if filter_arn is not None and (not isinstance(filter_arn, str) or filter_arn not in deployment.filters):
         return False
@@ -570,7 +679,7 @@ def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion |
     items: list[dict[str, Any]] = [{"itemId": item_id} for item_id in answer.item_ids]
     if answer.scores is not None:
         for item, score in zip(items, answer.scores):
-            item["score"] = round(score, 7)
+            item["score"] = score
     if answer.metadata is not None:
         for item, metadata in zip(items, answer.metadata):
             item["metadata"] = metadata
@@ -601,13 +710,13 @@ def _seed(account: Account, deployment: _Deployment, user_id: str | None, item_i
 
 def _kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended) -> str:
     """The id of an answer, under which the list is kept for the events to come."""
-    now = account.now()
+    now = account.now().timestamp()
     recommendation_id = _recommendation_id(account, now, campaign_arn, user_id, item_id)
     given = Recommendation(
         recommendation_id=recommendation_id,
         resource_arn=campaign_arn,
         user_id=user_id,
-        at=now.timestamp(),
+        at=now,
         item_ids=answer.item_ids,
         propensities=answer.propensities,
     )
@@ -615,9 +724,9 @@ def _kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str
     return recommendation_id
 
 
-def _recommendation_id(account: Account, now: datetime, campaign_arn: str, *parts: object) -> str:
+def _recommendation_id(account: Account, now: float, campaign_arn: str, *parts: object) -> str:
     """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
-    told = f"{account.seed}|{campaign_arn}|{parts}|{now.isoformat()}|{next(_COUNT)}"
+    told = f"{account.seed}|{campaign_arn}|{parts}|{now}|{next(_COUNT)}"
     drawn = hashlib.sha256(told.encode()).hexdigest()  # shaped like the end of a random UUID
     return f"RID-{drawn[:2]}-4{drawn[2:5]}-a{drawn[5:8]}-{drawn[8:20]}-CID-{_origin(campaign_arn)}"
 

@@ -70,7 +70,7 @@ def create_solution_version(
     with account.store.transaction() as tx:
         solution = records.get(tx, account, Solution, solution_arn)
         if solution.status is not Status.ACTIVE:
-            records.require_active(solution)
+            records.require_begun(solution)
         arn = add(tx, account, solution, training_mode=training_mode, name=name, tags=tags)
     account.wake()
     return {"solutionVersionArn": arn}

@@ -151,7 +151,10 @@ def _account(text: str) -> str:
 
 def _is_loopback(host: str) -> bool:
     """Whether nobody but this machine can reach every address of a host."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise OSError(f"host {host!r} is unknown ({error.strerror}): give an address of this machine") from None
     return all(ip_address(address[0].partition("%")[0]).is_loopback for *_, address in found)
 
 

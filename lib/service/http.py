@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from lib.resources.errors import ApiError, ThrottlingException
 from lib.service import model, sigv4, wire
 from lib.service.dispatch import Dispatcher
+from lib.store.database import is_full
 
 BODY_BYTES = 4 * 2**20  # ten items with properties of 32,000 characters, each escaped to twelve bytes
 DISCARDED_BYTES = 4 * BODY_BYTES  # read and dropped, so that whoever sent too much can still read why it was refused
@@ -36,7 +37,7 @@ REQUEST_SECONDS = 20.0  # for a request to arrive, from its first byte to its la
 KEEP_ALIVE_SECONDS = 65
 SHUTDOWN_SECONDS = 3
 REQUESTS_IN_FLIGHT = 256
-THREADS = 8
+THREADS = 32  # whoever waits for a model's scores waits with others, and one pass serves them all
 WAITING_THREADS = 64  # for events: they wait for the disk, and the more of them wait the more share one wait
 SWITCH_SECONDS = 0.0005  # after which a thread lets others compute: ten times as often as Python's own default
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # seconds
@@ -133,7 +134,7 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-
+        self._counters: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self.campaigns = Gauge(
             "personalize_campaign_tps",
             "Requests a second of the present five minutes, and the minimum that is provisioned.",
@@ -146,8 +147,11 @@ class Metrics:
         """Count one answer."""
         operation = answered.operation
         labels = (operation.service, operation.name) if operation else ("", "")
-        self.requests.labels(*labels).inc()
-        self.seconds.labels(*labels).observe(seconds)
+        counters = self._counters.get(labels)
+        if counters is None:
+            counters = self._counters[labels] = (self.requests.labels(*labels), self.seconds.labels(*labels))
+        counters[0].inc()
+        counters[1].observe(seconds)
         if answered.error is not None:
             self.errors.labels(*labels, answered.error).inc()
 
@@ -231,9 +235,13 @@ class Application:
             return wire.answer(
                 self.dispatcher, method, target, headers, body, request_id=request_id, authorise=self.authorise
             )
-        except Exception:
+        except Exception as fault:
             self.log(line(event="failure", request=request_id, traceback=traceback.format_exc()))
-            error = InternalFailure(f"The service failed; its log says why under request {request_id}")
+            error = InternalFailure(
+                "No space is left where the service keeps its store: free some, and send the request again"
+                if is_full(fault)
+                else f"The service failed; its log says why under request {request_id}"
+            )
             return wire.refuse(method, path, error, request_id=request_id)
 
     def _log(self, request_id: str, answered: wire.Answer, seconds: float) -> None:

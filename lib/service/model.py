@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from botocore import xform_name
@@ -394,14 +395,32 @@ def _encoder(service: str, name: str) -> Encoder | None:
         case "structure":
             return _structure_encoder(service, shape)
         case "list":
-            element = _encoder(service, shape.member.name)
-            return None if element is None else lambda values: [element(value) for value in values]
+            return _list_encoder(service, shape)
         case "map":
             inner = _encoder(service, shape.value.name)
             return None if inner is None else lambda values: {key: inner(value) for key, value in values.items()}
         case "timestamp":
             return _seconds
     return None
+
+
+def _list_encoder(service: str, shape: Shape) -> Encoder | None:
+    element, member = _encoder(service, shape.member.name), shape.member
+    if element is None:
+        return None
+    plain = member.type_name == "structure" and frozenset(
+        name for name, inner in member.members.items() if _encoder(service, inner.name) is None
+    )
+
+    def encode(values: Any) -> list[Any]:
+        if plain and all(type(value) is dict for value in values):
+            # the answers there are most of, for which looking at each member would cost most of the time
+            found = chain.from_iterable(value.values() for value in values)
+            if plain.issuperset(chain.from_iterable(values)) and None not in found:
+                return values
+        return [element(value) for value in values]
+
+    return encode
 
 
 def _seconds(moment: datetime) -> float:
@@ -414,11 +433,14 @@ def _seconds(moment: datetime) -> float:
 def _structure_encoder(service: str, shape: Shape) -> Encoder:
     members = {name: _encoder(service, member.name) for name, member in shape.members.items()}
     attributes = [(name, xform_name(name), encoder) for name, encoder in members.items()]
+    plain = frozenset(name for name, encoder in members.items() if encoder is None)
     shape_name = shape.name
 
     def encode(value: Any) -> dict[str, Any]:
         encoded = {}
         if isinstance(value, dict):
+            if plain.issuperset(value) and None not in value.values():
+                return value
             for name, found in value.items():
                 if found is None:
                     continue

@@ -4,10 +4,13 @@ Once a transaction has ended, its rows survive ``kill -9`` and power loss; reade
 those of other processes, take turns.
 """
 
+import errno
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from sqlite3 import SQLITE_FULL
 
 from sqlalchemy import URL, Connection, Engine, make_url, select, update
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
@@ -18,6 +21,7 @@ from lib.store.files import Files
 from lib.store.tables import store as identity
 
 SCHEMES = ("postgresql", "postgres")
+POSTGRESQL_FULL = "53100"  # disk_full
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,12 @@ class Store:
         folder = Path(location if url is None else files).absolute()
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; a store is a folder: name a folder that exists or can be made")
-        folder.mkdir(parents=True, exist_ok=True)
+        if url is None:
+            _refuse_other_folder(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{folder} cannot be made: {error.strerror}: name a folder that you may write to") from None
         opened = cls(
             folder,
             dialects.sqlite(folder / "store.db") if url is None else dialects.postgresql(url),
@@ -80,6 +89,22 @@ class Store:
         """Read one consistent state, without waiting for anybody."""
         with self.engine.connect() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def holding(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+        """Hold a lock of the store during the block, if it is free; the system gives it back when a process dies.
+
+        wait: until it is free.
+        """
+        path = self.location / "locks" / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
 
     def options(self) -> list[str]:
         """How a program is told of this store on its command line.  A password is not among it: see ``secrets``."""
@@ -144,6 +169,23 @@ def database_url(location: str | Path) -> URL | None:
         )
     password = url.query.get("password")  # another way of giving it
     return url.difference_update_query(["password"]).set(password=password) if password else url
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether something went wrong because no space is left."""
+    if isinstance(error, DatabaseError):
+        told = getattr(error.orig, "sqlite_errorcode", None), getattr(error.orig, "sqlstate", None)
+        return told[0] == SQLITE_FULL or told[1] == POSTGRESQL_FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _refuse_other_folder(folder: Path) -> None:
+    """Raise ValueError for a folder of something else: a store made there by mistake would look empty."""
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if found and "store.db" not in found:
+        inside = next((path.parent for path in sorted(folder.glob("*/store.db"))), None)
+        remedy = f"did you mean {inside}?" if inside else "name a store, or a folder that is empty or can be made"
+        raise ValueError(f"{folder} is no store: it holds {', '.join(found[:5])}; {remedy}")
 
 
 def shown(url: URL) -> str:

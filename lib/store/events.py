@@ -3,8 +3,10 @@
 Rows are kept under the ARN of their dataset, shaped by its schema.  Every function is a step of somebody's transaction.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import orjson
 import pandas as pd
@@ -22,6 +24,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    union_all,
     update,
 )
 
@@ -94,7 +97,7 @@ _USERS = select(live_sessions.c.session_id, live_sessions.c.user_id).where(
     live_sessions.c.session_id.in_(bindparam("sessions", expanding=True)),
 )
 # Two indexed searches: one with OR would be free to walk the whole dataset.
-_NEWEST = [
+_OF_OWNER = [
     select(*(live_events.c[name] for name in ("sequence", "session_id", "user_id", "event_type", "sent_at", "item_id")))
     .where(
         live_events.c.dataset_arn == bindparam("dataset_arn"),
@@ -105,7 +108,8 @@ _NEWEST = [
     .limit(bindparam("most"))
     for owner in (live_events.c.user_id, live_events.c.session_id)
 ]
-_LIST = ("sequence", "session_id", "user_id", "item_id", "sent_at", "impression", "recommendation_id")
+_NEWEST = union_all(*(select(query.subquery()) for query in _OF_OWNER))
+_LIST = ("sequence", "session_id", "user_id", "item_id", "sent_at", "received_at", "impression", "recommendation_id")
 _AFTER = (
     select(*(live_events.c[name] for name in _LIST))
     .where(
@@ -248,9 +252,13 @@ def append_all(tx: Connection, calls: Sequence[Sent]) -> None:
     insert(tx, live_events, rows)
 
 
-def after(tx: Connection, dataset_arn: str, sequence: int) -> tuple[list[Answered], int]:
-    """The events that count and came after a sequence number, oldest first, and the last such number."""
+def after(tx: Connection, dataset_arn: str, sequence: int, until: float = math.inf) -> tuple[list[Answered], int]:
+    """The events that count and came after a sequence number, oldest first, and the last such number.
+
+    until: epoch seconds; from the first event on that arrived later, all are left for another time.
+    """
     rows = tx.execute(_AFTER, {"dataset_arn": dataset_arn, "sequence": sequence}).all()
+    rows = list(takewhile(lambda row: row.received_at <= until, rows))
     ids = {row.recommendation_id for row in rows if row.recommendation_id is not None and row.impression is None}
     lists = recommendations.of_ids(tx, ids)
     found = []
@@ -272,12 +280,11 @@ def after(tx: Connection, dataset_arn: str, sequence: int) -> tuple[list[Answere
 def newest(tx: Connection, dataset_arn: str, user_id: str, limit: int = NEWEST) -> list[LiveEvent]:
     """The newest events of a user, or of the session of that name, oldest first; rows and impressions are left out."""
     found: dict[int, LiveEvent] = {}
-    for query in _NEWEST:
-        rows = tx.execute(query, {"dataset_arn": dataset_arn, "owner": user_id, "most": limit})
-        for sequence, session_id, user, event_type, sent_at, item_id in rows:
-            found[sequence] = LiveEvent(
-                session_id=session_id, user_id=user, event_type=event_type, sent_at=sent_at, item_id=item_id
-            )
+    rows = tx.execute(_NEWEST, {"dataset_arn": dataset_arn, "owner": user_id, "most": limit})
+    for sequence, session_id, user, event_type, sent_at, item_id in rows:
+        found[sequence] = LiveEvent(
+            session_id=session_id, user_id=user, event_type=event_type, sent_at=sent_at, item_id=item_id
+        )
     return [found[sequence] for sequence in sorted(found)[-limit:]]
 
 
@@ -312,6 +319,13 @@ def put(tx: Connection, dataset_arn: str, rows: Mapping[str, Mapping[str, object
     ]
     tx.execute(live_records.insert(), kept)
     _moved(tx, dataset_arn, None)
+
+
+def put_times(tx: Connection, dataset_arn: str, after: int = 0) -> dict[str, float]:
+    """When the rows were put, epoch seconds, of those that were put after a sequence number."""
+    table = live_records.c
+    query = select(table.id, table.received_at).where(table.dataset_arn == dataset_arn, table.sequence > after)
+    return dict(tuple(row) for row in tx.execute(query.order_by(table.sequence)))
 
 
 def records(tx: Connection, dataset_arn: str, after: int = 0) -> tuple[dict[str, dict[str, object]], int]:

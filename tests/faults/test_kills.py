@@ -21,9 +21,9 @@ from tests.service.doors import remote
 from tests.wire.serving import serving, until
 from tests.wire.site import ITEMS, ROLE, Site
 
-KILLS = int(os.environ.get("KILLS", "80"))
+KILLS = int(os.environ.get("KILLS", "200"))
 SEED = 20
-PAUSE = 0.25  # seconds between two kills, on average
+PAUSE = 0.1  # seconds between two kills, on average
 SERVICES, WORKERS, WRITERS = 2, 2, 4
 JOBS = 40  # of each kind, at most
 ROWS = 20  # of an import

@@ -42,6 +42,16 @@ def test_the_last_item_changes_the_last_score(body):
         assert not torch.allclose(places(net, [3, 1, 4, 0])[4], places(net, [3, 1, 4, 5])[4], atol=1e-3)
 
 
+@pytest.mark.parametrize("body", bodies())
+def test_one_place_of_each_history_is_what_all_places_hold_there(body):
+    net = network(body)
+    history, lengths = torch.tensor([[3, 1, 4, 0], [2, 2, 7, 5], [8, 6, 0, 1]]), torch.tensor([4, 0, 2])
+    same = torch.zeros_like(history)
+    asked = net.item, history, same, same, torch.zeros(3, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(net(*asked, lengths), net(*asked)[torch.arange(3), lengths])
+
+
 def test_recency_makes_attention_favour_what_is_near():
     torch.manual_seed(0)
     near, alike = Transformer(8, 2, 1, 0.0, True), Transformer(8, 2, 1, 0.0, False)

@@ -65,5 +65,7 @@ def test_what_somebody_read_was_out_whatever_the_table_says():
 
 def test_counts_halve_in_a_half_life():
     times = np.array([0, 0, 7_200, 14_400])
-    counts = situation._decayed_counts(np.array([0, 0, 1, 0]), times, np.array([0, 7_200, 14_400]), (7_200.0,), 2)
+    counts = situation.decayed_counts(
+        np.array([0, 0, 1, 0]), times, np.array([0, 7_200, 14_400]), (7_200.0,), 2, times[-1] + 1
+    )
     np.testing.assert_allclose(counts[:3, 0], [[0, 0], [1, 0], [0.5, 0.5]], rtol=1e-6)

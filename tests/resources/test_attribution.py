@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 from lib.resources import attribution
 from lib.resources.errors import InvalidInputException
@@ -155,6 +156,7 @@ def import_(shop, rows, job, **members):
         **members,
     )
     shop.personalize.work()
+    attribution.collect_due(shop.personalize.account)
 
 
 def test_an_import_is_counted_where_it_asks_for_it(personalize):
@@ -175,7 +177,7 @@ def test_the_recent_rows_of_an_incremental_import_stay_in_the_store(personalize)
     rows = pd.concat([paying(1000, USER_ID="old"), paying(1000, TIMESTAMP=recent + 60 * pd.RangeIndex(1000))])
     import_(shop, rows, "more", import_mode="INCREMENTAL")
     assert shop.files() == []
-    (kept,) = personalize.account.store.files.path("metric-attributions/m").iterdir()
+    (kept,) = personalize.account.store.files.path("metric-attributions/m").iterdir()  # and nothing set aside
     assert " - INCREMENTAL - " in kept.name and pd.read_csv(kept)["VALUE"].sum() == 1000
 
 
@@ -233,6 +235,82 @@ def test_the_same_events_are_not_counted_by_two_processes(personalize, monkeypat
 
     monkeypatch.setattr(attribution, "count", both)
     attribution.collect_due(personalize.account)
+    assert shop.rows() == [("COUNTWATCHES", 1.0, attribution.UNNAMED)]
+
+
+class Outage(Exception):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("dies", ["before the transaction ends", "before the upload", "after the upload"])
+def test_what_a_killed_process_had_counted_is_delivered_once(personalize, monkeypatch, dies):
+    shop = Shop(personalize, [WATCHES])
+    shop.buy("i1", "watch")
+
+    def die(*arguments, **members):
+        raise Outage
+
+    bring = attribution._bring
+
+    def bring_and_die(*arguments):
+        bring(*arguments)
+        raise Outage
+
+    with monkeypatch.context() as patched:
+        if dies == "before the transaction ends":
+            patched.setattr(attribution.records, "save", die)
+        else:
+            patched.setattr(attribution, "_bring", die if dies == "before the upload" else bring_and_die)
+        with pytest.raises(Outage):
+            shop.wait()
+    shop.buy("i1", "watch")
+    shop.wait()
+    assert sum(row[1] for row in shop.rows()) == 2
+    kept = sorted(personalize.account.store.files.path("metric-attributions/m").iterdir())
+    assert [path.name for path in kept] == [path.name for path in shop.files()]
+
+
+def test_a_destination_that_is_away_for_a_while_gets_every_count_once(personalize, monkeypatch):
+    shop = Shop(personalize, [WATCHES])
+    for _ in range(2):
+        shop.buy("i1", "watch")
+        with monkeypatch.context() as patched:
+            patched.setattr(attribution.locations, "writing", unreachable)
+            with pytest.raises(ExceptionGroup, match="could not be written"):
+                shop.wait()
+    assert shop.files() == []
+    shop.wait(0)
+    assert [row[1] for row in shop.rows()] == [1.0, 1.0]
+
+
+def test_an_attribution_whose_destination_is_gone_can_be_deleted_and_the_store_keeps_its_counts(
+    personalize, monkeypatch
+):
+    shop = Shop(personalize, [WATCHES])
+    shop.buy("i1", "watch")
+    personalize.clock.wait()
+    monkeypatch.setattr(attribution.locations, "writing", unreachable)
+    personalize.delete_metric_attribution(metric_attribution_arn=shop.arn)
+    kept = personalize.account.store.files.path("metric-attributions/m").glob("Aggregated*.csv")
+    assert [pd.read_csv(file)["VALUE"].item() for file in kept] == [1.0]
+
+
+def unreachable(*arguments):
+    raise InvalidInputException("s3://data cannot be reached")
+
+
+def test_nothing_is_written_to_the_destination_within_a_transaction(personalize, monkeypatch):
+    shop = Shop(personalize, [WATCHES])
+    shop.buy("i1", "watch")
+    writing = attribution.locations.writing
+
+    def beside(*arguments):
+        with personalize.account.store.transaction() as tx:  # would wait for ever within another one
+            tx.execute(text("SELECT 1"))
+        return writing(*arguments)
+
+    monkeypatch.setattr(attribution.locations, "writing", beside)
+    shop.wait()
     assert shop.rows() == [("COUNTWATCHES", 1.0, attribution.UNNAMED)]
 
 

@@ -3,10 +3,11 @@
 import pandas as pd
 import pytest
 
+from lib.jobs import run_pending
 from lib.resources import datasets
 from lib.resources.errors import InvalidInputException, LimitExceededException, ResourceInUseException
 from lib.store import events
-from tests.resources.workflow import ITEMS, interactions
+from tests.resources.workflow import INTERACTIONS, ITEMS, interactions
 
 ITEM_ROWS = pd.DataFrame({"ITEM_ID": ["b", "a"], "GENRE": ["news", "sport"]})
 
@@ -40,6 +41,27 @@ def test_the_first_import_must_be_full(personalize):
     dataset = personalize.dataset(personalize.group())
     with pytest.raises(InvalidInputException, match="FULL"):
         personalize.load(dataset, interactions(), "first", mode="INCREMENTAL")
+
+
+@pytest.mark.parametrize("passed", [0.0, 0.5], ids=["pending", "in progress"])
+def test_an_import_may_end_before_its_dataset_is_active(personalize, passed):
+    group = personalize.group()
+    dataset = personalize.create_dataset(
+        name="d",
+        schema_arn=personalize.schema(INTERACTIONS, "s"),
+        dataset_group_arn=group,
+        dataset_type="Interactions",
+    )["datasetArn"]
+    personalize.clock.wait(passed * personalize.account.settling.total_seconds())
+    source = personalize.put(interactions(), "first.csv")
+    job = personalize.create_dataset_import_job(job_name="first", dataset_arn=dataset, data_source=source)
+    run_pending(personalize.account)
+    found = personalize.describe_dataset_import_job(dataset_import_job_arn=job["datasetImportJobArn"])
+    assert found["datasetImportJob"].status == "ACTIVE"
+    assert personalize.describe_dataset(dataset_arn=dataset)["dataset"].status.startswith("CREATE ")
+    personalize.clock.wait()
+    assert personalize.describe_dataset(dataset_arn=dataset)["dataset"].status == "ACTIVE"
+    assert len(datasets.load(personalize.account, group).interactions) == 1000
 
 
 def test_an_increment_adds_and_a_full_import_replaces(personalize):

@@ -224,6 +224,10 @@ def test_too_few_events_of_the_right_type_fail_the_recommender(tmp_path):
     assert "fewer than 1000 interactions after filtering by event type: Purchase (found 500)" in found.failure_reason
 
 
+def test_every_use_case_has_its_recipe():
+    assert {case.base for case in USE_CASES.values()} <= set(RECIPES)
+
+
 @pytest.mark.parametrize(
     ("recipe", "config", "told"),
     [

@@ -1,6 +1,9 @@
 """What a deployed campaign answers, and what it refuses: imports, training, deployment and requests in one process."""
 
+import json
+import shutil
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -10,6 +13,7 @@ from lib.recipes import RECIPES
 from lib.recipes.popularity import Popularity
 from lib.resources import runtime
 from lib.resources.errors import InvalidInputException, ResourceNotFoundException, ThrottlingException
+from lib.resources.solution_versions import version_folder
 from lib.store import consumption, recommendations
 from tests.resources.workflow import ITEMS as ITEMS_AVRO
 
@@ -331,6 +335,60 @@ def test_a_campaign_moves_to_its_new_version_when_that_is_in_force(deployed, per
     assert "fresh" in ids(deployed.recommend(personal, user_id="nobody", num_results=500))
 
 
+def test_events_of_1970_and_of_the_next_century_count_and_leave_the_time_alone(deployed, personal):
+    before = deployed.recommend(personal, user_id="u1")
+    for item, moment in (("i44", datetime(1970, 1, 1, tzinfo=UTC)), ("i43", datetime(2126, 1, 1, tzinfo=UTC))):
+        event = {"eventType": "click", "itemId": item, "sentAt": moment}
+        deployed.personalize.put_events(
+            tracking_id=deployed.tracking_id, session_id="s", user_id="traveller", event_list=[event]
+        )
+    assert set(ids(deployed.recommend(personal, user_id="traveller"))[:2]) == {"i43", "i44"}
+    assert deployed.recommend(personal, user_id="u1") == before
+    found = runtime._process(deployed.personalize.account).deployments[personal]
+    assert found.now <= deployed.personalize.account.now().timestamp() + runtime.MINUTE
+
+
+def test_ids_of_every_plane_and_ids_like_numbers_are_answered_as_they_are(deployed, personal):
+    odd = ["00", "1e3", "NaN", "-0", "ид", "商品", "\U0001f4f0", "\U0002000b", "\U000e0041", "\U0010fffd", "a\u0301"]
+    items = [{"itemId": item, "properties": json.dumps({"genre": f"genre {item}"})} for item in odd]
+    for start in (0, 10):
+        deployed.personalize.put_items(dataset_arn=deployed.items, items=items[start : start + 10])
+    only = deployed.filter("only", "INCLUDE ItemID WHERE Items.GENRE IN ($GENRE)")
+    ranking = deployed.campaign("aws-personalized-ranking")
+    for item in odd:
+        deployed.click(item, session=item)
+        told = deployed.personalize.get_personalized_ranking(
+            campaign_arn=ranking,
+            user_id=item,
+            input_list=[*odd, "i1"],
+            filter_arn=only,
+            filter_values={"GENRE": f'"genre {item}"'},
+        )
+        assert ids(told["personalizedRanking"]) == [item]
+
+
+def test_a_filter_that_leaves_nothing_answers_an_empty_list(deployed, personal):
+    nothing = deployed.filter("nothing", 'INCLUDE ItemID WHERE Items.GENRE IN ("none")')
+    assert deployed.recommend(personal, user_id="u1", filter_arn=nothing, num_results=500) == []
+    promotion = {"name": "p", "percentPromotedItems": 50, "filterArn": nothing}
+    assert deployed.recommend(personal, user_id="u1", filter_arn=nothing, promotions=[promotion]) == []
+
+
+def test_more_promotions_than_there_are_items_give_each_item_once(deployed, personal):
+    everything = deployed.filter("all", 'INCLUDE ItemID WHERE Items.GENRE IN ("Jazz", "Folk", "Pop")')
+    promotion = {"name": "p", "percentPromotedItems": 100, "filterArn": everything}
+    found = deployed.recommend(personal, user_id="u1", num_results=500, promotions=[promotion])
+    assert sorted(ids(found)) == sorted(ITEMS["ITEM_ID"])
+    assert all(item["promotionName"] == "p" for item in found)
+
+
+def test_a_campaign_whose_model_is_gone_says_so(deployed, personal):
+    version = deployed.personalize.describe_campaign(campaign_arn=personal)["campaign"].solution_version_arn
+    shutil.rmtree(version_folder(deployed.personalize.account, version) / "model")
+    with pytest.raises(ResourceNotFoundException, match=f"The model of {version} is gone"):
+        deployed.recommend(personal, user_id="u1")
+
+
 def test_recommendation_ids_have_40_characters_and_never_repeat(deployed, personal):
     answers = [
         deployed.personalize.get_recommendations(campaign_arn=personal, user_id="u1")["recommendationId"]
@@ -346,7 +404,9 @@ EXPLORING = ("aws-user-personalization", "aws-user-personalization-v2")
 
 @pytest.fixture
 def exploring(deployed, recipes, monkeypatch):
-    """Campaigns whose model knows 40 of the 45 items: the others were put after training."""
+    """Campaigns that explore what comes in at once; five items are put after training."""
+    quotas = {**deployed.personalize.account.quotas, "hours_between_exploration_updates": 0}
+    deployed.personalize.account = replace(deployed.personalize.account, quotas=quotas)
     for name in EXPLORING:
         base = RECIPES["aws-user-personalization-v2"]
         monkeypatch.setitem(RECIPES, name, replace(base, name=name, explores=True))
@@ -455,6 +515,76 @@ def test_what_exploration_learnt_outlives_the_process(deployed, exploring):
     assert first.count("new1") > 3 * first.count("new2")
     runtime._PROCESSES.clear()
     assert [one[0] for one in map(ids, asked(deployed, campaign, 40, num_results=1))] == first
+
+
+def test_answers_are_kept_for_as_long_as_the_operator_says_or_until_the_user_does_something(deployed, exploring):
+    campaign = exploring(explorationWeight="0.5")
+    quotas = {**deployed.personalize.account.quotas, "seconds_to_keep_answers": 60}
+    deployed.personalize.account = replace(deployed.personalize.account, quotas=quotas)
+
+    def answers(times, **members):
+        asked = {"campaign_arn": campaign, "user_id": "u1", **members}
+        return [deployed.personalize.get_recommendations(**asked) for _ in range(times)]
+
+    first, again = answers(2)
+    assert first["itemList"] == again["itemList"] and first["recommendationId"] != again["recommendationId"]
+    assert len(lists_of(deployed, campaign)) == 2
+    (shorter,) = answers(1, num_results=7)
+    assert len(shorter["itemList"]) == 7
+    deployed.click("i40", user="u2", session="t")
+    assert answers(1)[0]["itemList"] == first["itemList"]
+    deployed.click("i44", user="u1")
+    moved = answers(2)
+    assert moved[0]["itemList"] == moved[1]["itemList"] != first["itemList"]
+    deployed.personalize.clock.wait(61)
+    assert answers(1)[0]["itemList"] != moved[0]["itemList"]
+
+
+@pytest.fixture
+def updated(deployed, exploring):
+    """A campaign all of whose places are explored, whose exploration learns every two hours."""
+    quotas = {**deployed.personalize.account.quotas, "hours_between_exploration_updates": 2}
+    deployed.personalize.account = replace(deployed.personalize.account, quotas=quotas)
+    return exploring(explorationWeight="1.0")
+
+
+def test_new_items_are_explored_after_an_update_which_makes_no_version(deployed, updated):
+    def versions():
+        (solution,) = deployed.personalize.list_solutions()["solutions"]
+        arn = solution.solution_arn
+        return deployed.personalize.list_solution_versions(solution_arn=arn)["solutionVersions"]
+
+    before = versions()
+    assert new_share(asked(deployed, updated)) == 0
+    deployed.personalize.clock.wait(2 * 3600)
+    assert new_share(asked(deployed, updated)) > 0
+    late = [{"itemId": "newest", "properties": '{"genre": "Jazz"}'}]
+    deployed.personalize.put_items(dataset_arn=deployed.items, items=late)
+    assert not any("newest" in ids(one) for one in asked(deployed, updated, num_results=60))
+    deployed.personalize.clock.wait(2 * 3600)
+    assert all("newest" in ids(one) for one in asked(deployed, updated, num_results=60))
+    assert versions() == before
+
+
+def test_what_was_clicked_counts_for_exploration_after_an_update(deployed, updated):
+    def learnt():
+        deployed.recommend(updated, user_id="u1")
+        loaded = runtime._process(deployed.personalize.account).deployments[updated].loaded
+        return loaded.knowledge.shown.sum()
+
+    react(deployed, None, "i1", impression=["i1", "i2"])
+    assert learnt() == 0
+    deployed.personalize.clock.wait(2 * 3600)
+    assert learnt() == 2
+    runtime._PROCESSES.clear()
+    assert learnt() == 2
+
+
+def test_a_version_that_another_has_followed_is_updated_no_more(deployed, updated):
+    (solution,) = deployed.personalize.list_solutions()["solutions"]
+    deployed.personalize.version(solution.solution_arn)
+    deployed.personalize.clock.wait(4 * 3600)
+    assert new_share(asked(deployed, updated)) == 0
 
 
 def test_a_put_leaves_what_is_known_of_others(deployed, personal):

@@ -13,6 +13,7 @@ from urllib.request import urlopen
 import pytest
 
 from lib.service.__main__ import main
+from lib.store.database import Store
 from tests.service.doors import remote
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +86,7 @@ def test_other_machines_are_served_with_credentials_only(capsys, tmp_path, monke
         (["--quota", "dataset_groups"], "write NAME=NUMBER"),
         (["--quota", "dataset_groups=nan"], "a quota is 0 or more, or inf"),
         (["--ready-file", "/nowhere/url"], "No such file or directory"),
+        (["--host", "nobody.invalid"], "host 'nobody.invalid' is unknown"),
         (["--credentials", "/nowhere"], "No such file or directory: '/nowhere'"),
     ],
 )
@@ -95,6 +97,21 @@ def test_what_cannot_be_used_is_told_in_one_line(capsys, tmp_path, arguments, to
 def test_a_store_that_is_a_file_is_refused(capsys, tmp_path):
     (tmp_path / "store").write_text("")
     assert "is a file; a store is a folder" in refusal(capsys, "--port", 0, "--store", tmp_path / "store")
+
+
+def test_a_folder_of_something_else_is_refused_and_a_store_in_it_is_named(capsys, tmp_path):
+    (tmp_path / "run" / "store").mkdir(parents=True)
+    (tmp_path / "run" / "notes.json").write_text("{}")
+    told = refusal(capsys, "--port", 0, "--store", tmp_path / "run")
+    assert "run is no store: it holds notes.json, store; name a store, or a folder that is empty" in told
+    Store.open(tmp_path / "run" / "store").close()
+    told = refusal(capsys, "--port", 0, "--store", tmp_path / "run")
+    assert told.endswith(f"did you mean {tmp_path / 'run' / 'store'}?")
+
+
+def test_a_store_that_cannot_be_made_is_told_with_what_to_do(capsys):
+    told = refusal(capsys, "--port", 0, "--store", "/proc/nobody/store")
+    assert told.endswith("No such file or directory: name a folder that you may write to")
 
 
 def test_a_store_in_a_database_needs_a_folder_for_its_files(capsys):

@@ -7,11 +7,11 @@ from urllib.parse import unquote
 
 import pytest
 from sqlalchemy import insert, make_url, select, update
-from sqlalchemy.exc import InternalError
+from sqlalchemy.exc import InternalError, OperationalError
 
 from lib.store import tables
 from lib.store.changes import Changes
-from lib.store.database import Store
+from lib.store.database import Store, is_full
 
 
 def count(store: Store, name: str) -> int:
@@ -174,3 +174,16 @@ def test_a_file_is_no_store(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(ValueError, match="a store is a folder"):
         Store.open(tmp_path / "notes.txt")
+
+
+def test_a_full_disk_is_told_from_other_troubles(tmp_path):
+    store = Store.open(tmp_path)
+    with pytest.raises(OperationalError) as full, store.transaction() as tx:
+        tx.exec_driver_sql("PRAGMA max_page_count = 1")  # no room for what is not there yet
+        for number in range(1000):
+            tx.execute(insert(tables.counters).values(name=f"{number}" * 1000, value=0))
+    with pytest.raises(OperationalError) as other, store.read() as tx:
+        tx.exec_driver_sql("SELECT nothing FROM nowhere")
+    store.close()
+    assert is_full(full.value) and is_full(OSError(28, "No space left on device"))
+    assert not is_full(other.value) and not is_full(OSError(2, "No such file or directory"))

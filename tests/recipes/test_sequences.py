@@ -1,0 +1,74 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.data.datasets import Datasets, histories
+from lib.recipes import RECIPES, sequences
+from lib.recipes.recipe import Request
+
+
+def walks(n_users=60, length=12, n_items=15, seed=0):
+    """Users who walk around a ring of items, a step or two at a time."""
+    rng = np.random.default_rng(seed)
+    steps = rng.integers(1, 3, (n_users, length))
+    items = (rng.integers(n_items, size=(n_users, 1)) + steps.cumsum(axis=1)) % n_items
+    rows = pd.DataFrame(
+        {
+            "USER_ID": np.repeat([f"u{n:02}" for n in range(n_users)], length),
+            "ITEM_ID": [f"i{item:02}" for item in items.ravel()],
+            "TIMESTAMP": np.tile(np.arange(length), n_users) * 60,
+        }
+    )
+    return Datasets(interactions=rows.sort_values("TIMESTAMP", kind="stable", ignore_index=True))
+
+
+@pytest.fixture(scope="module")
+def model():
+    recipe = RECIPES["aws-user-personalization-v2"]
+    return recipe.fit(walks(), recipe.values({}), seed=0, progress=lambda step: None)
+
+
+def asked(model):
+    done = histories(walks().interactions, model.catalogue)
+    return [Request(history=done[n], now=10_000) for n in range(5)]
+
+
+def test_transitions_speak_of_what_is_new_to_a_user_alone(model):
+    requests = asked(model)
+    closed = model.components(requests)[1]
+    seen = np.zeros(closed.shape, dtype=bool)
+    for row, request in zip(seen, requests):
+        row[request.history.items] = True
+    assert not closed[seen].any()
+    assert closed[~seen].max() > 0
+
+
+def test_a_training_that_goes_on_keeps_the_time_scale_of_transitions_and_the_blend(model):
+    recipe = RECIPES["aws-user-personalization-v2"]
+    further = recipe.fit(walks(n_users=70), recipe.values({}), seed=0, progress=lambda step: None, start=model)
+    assert further.transitions.decay == model.transitions.decay
+    np.testing.assert_array_equal(further.blend, model.blend)
+
+
+def test_the_blend_is_the_one_under_which_withheld_items_are_likeliest(model):
+    requests = asked(model)
+    parts = model.components(requests)
+    wanted = [np.array([n]) for n in range(5)]
+
+    def loss(weights):
+        logits = np.tensordot(weights, parts, 1).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        return float(np.mean([np.log(np.exp(row).sum()) - row[items[0]] for row, items in zip(logits, wanted)]))
+
+    found, told = sequences._blend(model, requests, wanted)
+    assert told == pytest.approx(loss(found), abs=1e-4)
+    for other in (found * 0.9 + 0.05, np.array([0.75, 1.0]), np.array([1.0, 0.0])):
+        assert loss(found) <= loss(other.clip(0.1, 3)) + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("n_events", "epochs"), [(10_000, 25), (40_000, 12), (1_000_000, 6), (4_000_000, 3), (10**8, 2)]
+)
+def test_the_more_there_is_to_read_the_fewer_epochs_are_allowed(n_events, epochs):
+    plan = sequences.Plan(body="transformer", dim=8, hidden=8, length=8, recency=True, closed=True)
+    assert plan.epochs(n_events) == epochs
