@@ -13,10 +13,12 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import orjson
 
+from lib import filters
 from lib.campaigns import Campaign, Restriction, Visitor
-from lib.filters import Filter, FilterError
-from lib.ranking import SCORED_AT_ONCE, recommend
-from lib.recipes.recipe import Request
+from lib.data.schema import Schema
+from lib.filters import Columns, Filter, FilterError
+from lib.ranking import SCORED_AT_ONCE, rank, recommend
+from lib.recipes.recipe import Request, Segmenter
 from lib.reproducible import THREADS
 
 LINES_AT_ONCE = 4_096
@@ -168,6 +170,82 @@ class Batch:
                 if found.scores is not None:
                     output["scores"] = [round(score, DECIMALS) for score in found.scores]
                 yield output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segments:
+    """Everything that the lines of a segment job share.
+
+    model: fitted by a recipe for segments.  by_attributes: lines bring ``itemAttributes`` rather than ``itemId``.
+    items, users: columns in the model's order.  done: lower-case event type -> positions of the users who have such an
+    event.
+    """
+
+    model: Segmenter
+    num_results: int
+    by_attributes: bool
+    items: Columns
+    users: Columns
+    schemas: Mapping[str, Schema]
+    done: Mapping[str, np.ndarray]
+    wanted: Filter | None = None
+
+    def answer(self, lines: Sequence[bytes], tally: Tally) -> list[bytes]:
+        """The output's line for each line of the input; what was found is counted in ``tally``."""
+        field = "itemAttributes" if self.by_attributes else "itemId"
+        step = max(1, SCORED_AT_ONCE // max(1, len(self.model.user_ids)))
+        out = []
+        for start in range(0, len(lines), step):
+            asked = [_parsed(line, (field,)) for line in lines[start : start + step]]
+            queries, allowed = [], []
+            for one in asked:
+                try:
+                    if one.error is None:
+                        query, passes = self._query(one.given[field]), self._allowed(one.given)
+                        queries.append(query)
+                        allowed.append(passes)
+                except (LineError, FilterError) as error:
+                    one.error = str(error)
+            segments = iter(self._segments(queries, allowed) if queries else ())
+            for one in asked:
+                users = next(segments) if one.error is None else []
+                out.append(_written(one, {"usersList": users}, tally))
+        return out
+
+    def _segments(self, queries: list[np.ndarray], allowed: list[np.ndarray | None]) -> Iterator[list[str]]:
+        length = min(self.num_results, len(self.model.user_ids))
+        for scores, passes in zip(self.model.scores(queries), allowed):
+            chosen = rank(scores[None], length, passes).items[0]
+            yield self.model.user_ids[chosen[chosen >= 0]].tolist()
+
+    def _query(self, asked: Any) -> np.ndarray:
+        """Positions of the items that a line asks about."""
+        if not isinstance(asked, str):
+            raise LineError(f"{'itemAttributes' if self.by_attributes else 'itemId'} is {asked!r}, expected a string")
+        item_ids = self.model.catalogue.item_ids
+        if not self.by_attributes:
+            place = int(np.searchsorted(item_ids, asked))
+            if place == len(item_ids) or item_ids[place] != asked:
+                raise LineError(f"Item {asked!r} was not there at training")
+            return np.array([place])
+        conditions = filters.parse(f"INCLUDE ItemID WHERE {asked}")
+        (expression,) = conditions.expressions
+        if len(expression.conditions) > 1 or any(
+            one.operator != "=" or one.dataset != "ITEMS" or not isinstance(one.operands, tuple)
+            for one in conditions.conditions
+        ):
+            raise LineError(f'itemAttributes is {asked!r}, expected ITEMS.<column> = "<value>", joined by AND')
+        filters.check(conditions, self.schemas)
+        found = np.flatnonzero(conditions.allowed(self.items))
+        if not len(found):
+            raise LineError(f"No item that was there at training has {asked}")
+        return found
+
+    def _allowed(self, given: Mapping[str, Any]) -> np.ndarray | None:
+        values = _filter_values(given, self.wanted)
+        if self.wanted is None:
+            return None
+        return self.wanted.allowed(self.users, values=values, interactions=self.done)
 
 
 class Answering(Protocol):
