@@ -22,7 +22,7 @@ from lib.data.datasets import combine
 from lib.data.schema import Schema
 from lib.filters import Columns
 from lib.recipes.recipe import Progress, Recipe
-from lib.resources import datasets, locations, recipes, records
+from lib.resources import datasets, locations, recipes, records, serving
 from lib.resources.account import Account
 from lib.resources.campaigns import check_exploration
 from lib.resources.errors import InvalidInputException
@@ -303,8 +303,12 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
     newest = [int(one.newest) for one in state.values() if one.newest is not None]
     data = replace(data, interactions=combine(data.interactions, live, None))
     recipe = recipes.of_arn(version.recipe_arn)
+    model = recipe.load(version_folder(account, job.solution_version_arn) / "model")
+    with account.store.read() as tx:
+        config = job.batch_inference_job_config or {}
+        model = serving.prepared(tx, account, job.solution_version_arn, recipe, model, config)
     return Batch(
-        loaded=Loaded.load(recipe, version_folder(account, job.solution_version_arn) / "model", data),
+        loaded=Loaded(recipe, model, data),
         num_results=job.num_results,
         now=max([latest, *newest]),
         wanted=filters.parse(text) if text else None,

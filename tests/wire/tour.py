@@ -26,8 +26,6 @@ STAND_INS = {
     "aws-user-personalization-v2": {"explores": True},
     "aws-personalized-ranking": {"recipe_type": "PERSONALIZED_RANKING"},
     "aws-similar-items": {"recipe_type": "RELATED_ITEMS"},
-    "aws-semantic-similarity": {"recipe_type": "RELATED_ITEMS"},
-    "aws-item-affinity": {"recipe_type": "RELATED_ITEMS"},
 }
 STRIDE = {"name": "stride", "minValue": 1, "maxValue": 3}
 RATE = {"name": "rate", "minValue": 0.25, "maxValue": 0.5}
@@ -280,7 +278,6 @@ class Tour:
         self.work()
         self.api.describe_solution(solutionArn=semantic)
         self.affinity = self.version(self.solution("affinity", "aws-item-affinity", performAutoTraining=False))
-        self.stand_in("aws-item-affinity", recipe_type="USER_SEGMENTATION")  # a type that training cannot evaluate
         stopped = self.api.create_solution_version(solutionArn=self.similar)["solutionVersionArn"]
         self.api.stop_solution_version_creation(solutionVersionArn=stopped)
 
