@@ -2,9 +2,12 @@
 
 from datetime import timedelta
 
+import pandas as pd
 import pytest
 
-from tests.resources.workflow import interactions
+from tests.resources.test_batch_jobs import answers as batch_answers
+from tests.resources.test_batch_jobs import run, write
+from tests.resources.workflow import ITEMS, interactions
 
 PREFIX = "arn:aws:personalize:::recipe/"
 
@@ -74,3 +77,28 @@ def test_a_filter_holds_for_what_trends(trending):
     trending.send("i9", "i9", "i8")
     assert trending.ids()[:2] == ["i9", "i8"]
     assert "i9" not in trending.ids(user_id="v1", filter_arn=arn)
+
+
+def test_a_campaigns_influence_and_the_batch_jobs_lead_similar_items(personalize):
+    group = personalize.filled()
+    schema = {
+        **ITEMS,
+        "fields": [*ITEMS["fields"], {"name": "TEXT", "type": "string", "textual": True}],
+    }
+    items = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(1, 41)]})
+    items = items.assign(GENRE="a", TEXT=[f"{('red engine', 'green moss')[n % 2]} number{n}" for n in range(40)])
+    assert personalize.load(personalize.dataset(group, schema), items, "items").status == "ACTIVE"
+    version = personalize.version(personalize.solution(group, recipe_arn=PREFIX + "aws-semantic-similarity"))
+    metrics = personalize.get_solution_metrics(solution_version_arn=version)["metrics"]
+    assert {"item_popularity", "item_freshness", "item_similarity", "precision_at_5"} <= set(metrics)
+    answers = []
+    for n, config in enumerate((None, {"rankingInfluence": {"POPULARITY": 1.0}})):
+        arn = personalize.create_campaign(name=f"c{n}", solution_version_arn=version, campaign_config=config)
+        personalize.clock.wait()
+        found = personalize.get_recommendations(campaign_arn=arn["campaignArn"], item_id="i40", num_results=5)
+        answers.append([item["itemId"] for item in found["itemList"]])
+    assert {int(item[1:]) % 2 for item in answers[0]} == {0}
+    assert answers[1] == most_popular()[:5]
+    job = run(personalize, version, write(personalize, "x", {"itemId": "i40"}), batch_inference_job_config=config)
+    assert job.status == "ACTIVE"
+    assert batch_answers(personalize, "x.out")[0]["output"]["recommendedItems"][:5] == answers[1]
