@@ -13,7 +13,7 @@ import pandas as pd
 from sqlalchemy import Connection
 
 from lib.data.datasets import Datasets, check_event_types, check_minima, exclude_columns, select_events
-from lib.recipes import RECIPES
+from lib.recipes import RECIPES, objective
 from lib.recipes.recipe import Progress, Recipe, Value
 from lib.resources import datasets, recipes, records, solution_config
 from lib.resources.account import Account
@@ -205,6 +205,8 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     folder = version_folder(account, arn)
     start_afresh_if_changed(folder, data)
     recipe, parameters, tuned = _chosen(account, version, data, tell)
+    aim = config.get("optimizationObjective", {})
+    recipe = objective.aimed(recipe, aim.get("itemAttribute", ""), aim.get("objectiveSensitivity", "OFF"))
     if version.training_mode == "UPDATE":
         with account.store.read() as tx:
             previous = newest_active(tx, account, version.solution_arn)
@@ -226,7 +228,7 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
             folder=folder,
             progress=tell,
             event_weights=_event_weights(config),
-            objective=config.get("optimizationObjective", {}).get("itemAttribute"),
+            objective=aim.get("itemAttribute"),
         )
 
     def publish(tx: Connection) -> None:
@@ -383,10 +385,6 @@ def _check_available(config: Mapping[str, Any]) -> None:
         raise InvalidInputException(
             "eventsConfig: weights that differ between event types are not available in this version: "
             "give all the same weight, or none."
-        )
-    if config.get("optimizationObjective", {}).get("objectiveSensitivity", "OFF") != "OFF":
-        raise InvalidInputException(
-            "optimizationObjective: a sensitivity other than OFF is not available in this version: give OFF."
         )
 
 
