@@ -55,7 +55,7 @@ from lib.store.jobs import State
 Tell = Callable[[Progress], None]
 Publish = Callable[[Connection], None]
 
-SLOTS = {"import": 2, "training": 1}  # lane -> jobs at a time
+SLOTS = {"import": 5, "training": 1}  # lane -> jobs at a time
 ATTEMPTS = 2
 LINGER_SECONDS = 5.0  # as long as it takes to start another worker
 REPORT_SECONDS = 0.3
