@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from lib.data import features
-from lib.data.datasets import Catalogue, Datasets, catalogue, histories
+from lib.data.datasets import Catalogue, Datasets, Histories, catalogue, histories
 from lib.recipes import files, places
 from lib.recipes.popularity import unique_users
 from lib.recipes.recipe import HyperParameter, Model, Progress, Recipe, Request, Value
@@ -21,7 +21,8 @@ from lib.recipes.recipe import HyperParameter, Model, Progress, Recipe, Request,
 KEPT = 300  # neighbours of an item
 ROWS_AT_ONCE = 256
 FALLBACK = 1e-9  # what popularity adds to a neighbour's strength: it orders what has none
-NEAR, NEARNESS = 10, 0.7  # reach, in events, of what is used shortly before and after, and what each step takes off
+NEAR, NEARNESS = 20, 0.85  # reach, in events, of what is used shortly before and after, and what each step takes off
+BACKWARD = 0.5  # what having come shortly before counts, beside having come after
 PRIOR = 50.0  # steps that an item's likeness to others is worth
 COLD_COUNT = 5  # interactions at which features and use count alike in an item's place
 COLD_SHARE = 0.5  # of use in an item's place, below which it is compared by features alone
@@ -113,8 +114,9 @@ def fit_similar(
 
     .. math:: \frac{c_{ij} + m \, q_{ij}}{(\sum_j c_{ij} + m) \, n_j^d}
 
-    c counts steps between i and j, near ones more.  q, which sums to 1, is the likeness: of
-    ``item_id_hidden_dim`` factors of c and ``item_metadata_hidden_dim`` factors of features and text.  m: ``PRIOR``.
+    c counts steps from i to j, near ones more, and those from j to i half; an item used twice in a row counts once.
+    q, which sums to 1, is the likeness: of ``item_id_hidden_dim`` factors of c and ``item_metadata_hidden_dim`` factors
+    of features and text.  m: ``PRIOR``.
     d: ``popularity_discount_factor``.  Training anew takes seconds, so ``start`` is not needed.
     """
     _check(datasets)
@@ -122,8 +124,8 @@ def fit_similar(
     n_items = len(numbers.item_ids)
     done = histories(datasets.interactions, numbers)
     counts = np.bincount(done.items, minlength=n_items)
-    steps = places.steps(done, n_items, NEAR, NEARNESS)
-    together = (steps + steps.T).tocsr()
+    steps = places.steps(_without_repeats(done), n_items, NEAR, NEARNESS)
+    together = (steps + BACKWARD * steps.T).tocsr()
     used = _unit(places.factors(steps, parameters["item_id_hidden_dim"]))
     told = _unit(_metadata(datasets, numbers, parameters["item_metadata_hidden_dim"]))
     share = np.where(told.any(axis=1), counts / (counts + COLD_COUNT), 1.0)[:, None]  # of use in an item's place
@@ -149,6 +151,15 @@ def fit_similar(
         rows.append(_strongest(likeness, begin))
         progress(_step(begin, n_items))
     return Neighbours(numbers, sparse.vstack(rows, "csr", np.float32), _popularity(datasets, numbers), place)
+
+
+def _without_repeats(done: Histories) -> Histories:
+    """Events of the item of the event before, such as a click and a purchase, as one."""
+    user = np.repeat(np.arange(len(done.user_ids)), np.diff(done.offsets))
+    kept = np.ones(len(user), bool)
+    kept[1:] = (done.items[1:] != done.items[:-1]) | (user[1:] != user[:-1])
+    offsets = np.concatenate([[0], np.cumsum(kept)])[done.offsets]
+    return Histories(done.user_ids, offsets, done.items[kept], done.times[kept], done.event_types[kept])
 
 
 def _metadata(datasets: Datasets, numbers: Catalogue, dim: int) -> np.ndarray:

@@ -67,8 +67,9 @@ class _Deployment:
     read: the last put item, user and event that ``loaded`` knows.  now: epoch seconds, the minute of the latest
     interaction.  exploration: how much is explored, None for nothing.  due: epoch seconds at which exploration next
     learns of what came in.  stale_at: epoch seconds from which ``loaded`` is made anew where it is behind, for events
-    or records came in.  asked: of users, how often they have asked.  answers: what was answered to whom, and until when
-    it is answered again, where the operator wants that.
+    or records came in.  asked: of users, how often they have asked.  filters: those that were asked for, and what each
+    was read from.  answers: what was answered to whom, and until when it is answered again, where the operator wants
+    that.
     """
 
     campaign: Campaign
@@ -88,7 +89,7 @@ class _Deployment:
     behind: bool = False
     visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
     asked: OrderedDict[str | None, int] = field(default_factory=OrderedDict)
-    filters: dict[str, Filter] = field(default_factory=dict)
+    filters: dict[str, tuple[Filter, bytes]] = field(default_factory=dict)
     answers: OrderedDict[tuple, tuple[Visitor, float, Recommended]] = field(default_factory=OrderedDict)
 
     def answer(self, asked: tuple, visitor: Visitor, now: float) -> Recommended | None:
@@ -348,16 +349,18 @@ def _followed(tx: Connection, account: Account, known: _Deployment | None, stamp
     """With what was put since, which takes no time; None where more than that has changed."""
     if known is None or known.stamp is None or known.documents != _documents(tx, known.campaign):
         return None
+    there = records.documents(tx, known.filters) if known.filters else {}
+    kept = {arn: found for arn, found in known.filters.items() if there.get(arn) == found[1]}
     live = events.state(tx, known.live_in)
     if live == known.live and not known.behind:
-        return replace(known, stamp=stamp, filters={})
+        return replace(known, stamp=stamp, filters=kept)
     known.behind = known.recipe.refreshes
     if known.outdated(account.now().timestamp()):
         return None
     visitors = _take_in(tx, known, live)
     now = _latest(known.loaded, live)
     due = known.due if _period(account) else -math.inf
-    return replace(known, stamp=stamp, live=live, now=now, due=due, visitors=visitors, filters={})
+    return replace(known, stamp=stamp, live=live, now=now, due=due, visitors=visitors, filters=kept)
 
 
 def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
@@ -530,7 +533,10 @@ def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]
             gone.update((event.session_id, event.user_id))
     if everybody:
         return OrderedDict()
-    return OrderedDict((user_id, visitor) for user_id, visitor in [*known.visitors.items()] if user_id not in gone)
+    visitors = known.visitors.copy()  # who is still at an older state adds to the older one
+    for user_id in gone:
+        visitors.pop(user_id, None)
+    return visitors
 
 
 def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
@@ -593,9 +599,11 @@ def _restriction(
         if values:
             raise InvalidInputException("filterValues were given without filterArn.")
         return Restriction(_parsed(automatic)) if automatic else None
-    found = deployment.filters.get(filter_arn)
+    found, _ = deployment.filters.get(filter_arn, (None, b""))
     if found is None:
-        found = records.find(account, Filter, filter_arn)
+        with account.store.read() as tx:
+            found = records.get(tx, account, Filter, filter_arn)
+            document = records.documents(tx, [filter_arn]).get(filter_arn)
         if found.dataset_group_arn != deployment.campaign.dataset_group_arn:
             raise InvalidInputException(
                 f"{filter_arn} belongs to {found.dataset_group_arn}, the campaign to "
@@ -603,8 +611,8 @@ def _restriction(
             )
         if found.status is not Status.ACTIVE:
             raise InvalidInputException(f"{filter_arn} is in state {found.status}, it should be ACTIVE.")
-        if found.rests is None:
-            deployment.filters[filter_arn] = found
+        if found.rests is None and document is not None:
+            deployment.filters[filter_arn] = (found, document)
     parsed = _parsed(found.filter_expression)
     if not user_id and (parsed.reads("INTERACTIONS") or parsed.reads("CURRENTUSER")):
         raise InvalidInputException(f"userId is missing: {filter_arn} looks at a user: {parsed.text}")

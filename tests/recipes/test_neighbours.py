@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.data.datasets import Datasets, History
+from lib.data.datasets import Datasets, History, catalogue, histories
 from lib.data.schema import Field, Schema
 from lib.recipes import RECIPES, neighbours
 from lib.recipes.recipe import Request
@@ -66,9 +66,18 @@ def test_an_unknown_item_is_answered_with_what_is_popular(name):
     assert ranked(fitted(name, Datasets(interactions=interactions(BASKETS))), "z") == ["c", "a", "b", "d"]
 
 
+def test_an_item_used_twice_in_a_row_counts_once():
+    once, twice = (Datasets(interactions=interactions(baskets)) for baskets in (["abc", "ca"], ["aabbc", "cca"]))
+    done, repeated = (histories(data.interactions, catalogue(data)) for data in (once, twice))
+    found = neighbours._without_repeats(repeated)
+    assert found.items.tolist() == done.items.tolist()
+    assert found.offsets.tolist() == done.offsets.tolist()
+
+
 @pytest.mark.parametrize("name", ["aws-sims", "aws-similar-items"])
 def test_an_item_is_not_its_own_neighbour(name):
-    model = fitted(name, Datasets(interactions=interactions(["aab", "aab", "aabb", "abab", "cd", "dc", "cdc"])))
+    baskets = ["aab", "aab", "aabb", "abab", "cd", "dc", "cdc"] * 10
+    model = fitted(name, Datasets(interactions=interactions(baskets)))
     assert ranked(model, "a")[0] == "b"
     assert model.strengths.diagonal().tolist() == [0, 0, 0, 0]
 
