@@ -200,7 +200,6 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
 
     version = records.find(account, SolutionVersion, arn)
     config = version.solution_config or {}
-    _check_available(config)
     data = training_data(account, version)
     folder = version_folder(account, arn)
     start_afresh_if_changed(folder, data)
@@ -376,16 +375,6 @@ def start_afresh_if_changed(folder: Path, data: Datasets) -> None:
 def _fingerprint(table: pd.DataFrame) -> dict[str, Any]:
     rows = pd.util.hash_pandas_object(table, index=False).to_numpy()
     return {"columns": list(table.columns), "rows": len(table), "sha256": hashlib.sha256(rows.tobytes()).hexdigest()}
-
-
-def _check_available(config: Mapping[str, Any]) -> None:
-    """Refuse to train as if a setting had been followed that no recipe can follow yet."""
-    weights = _event_weights(config) or {}
-    if len(set(weights.values())) > 1:
-        raise InvalidInputException(
-            "eventsConfig: weights that differ between event types are not available in this version: "
-            "give all the same weight, or none."
-        )
 
 
 def _check_update(solution_arn: str, recipe: Recipe | None, existing: list[SolutionVersion]) -> None:
