@@ -33,14 +33,19 @@ def main() -> None:
             server.measure("/recommendations", questions, 1)
             server.measure("/recommendations", questions, USERS)
             full = server.measure("/recommendations", questions, CALLS)
-            half = {"per_second": full.rate / 2, "seconds": 10}
-            told("recommendations at half their rate", server.measure("/recommendations", questions, CALLS, **half))
+            quarter = {"per_second": full.rate / 4, "seconds": 10}
+            told(
+                "recommendations at a quarter of their rate",
+                server.measure("/recommendations", questions, CALLS, **quarter),
+            )
             with ThreadPoolExecutor(1) as threads:
                 strangers = [orjson.dumps({**body, "userId": f"other-{n}"}) for n, body in enumerate(clicks)]
                 load = {"per_second": alone.rate / 2, "seconds": 12}
                 writing = threads.submit(server.measure, "/events", strangers, 10 * CALLS, **load)
                 time.sleep(1)
-                told("… beside PutEvents at half theirs", server.measure("/recommendations", questions, CALLS, **half))
+                told(
+                    "… beside PutEvents at half theirs", server.measure("/recommendations", questions, CALLS, **quarter)
+                )
                 told("those PutEvents", writing.result())
 
 

@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import orjson
 
+from lib import filters
 from lib.campaigns import Campaign, Restriction, Visitor
-from lib.filters import Filter, FilterError
-from lib.ranking import SCORED_AT_ONCE, recommend
-from lib.recipes.recipe import Request
+from lib.data.schema import Schema
+from lib.filters import Columns, Filter, FilterError
+from lib.ranking import SCORED_AT_ONCE, rank, recommend
+from lib.recipes.recipe import Request, Segmenter
 from lib.reproducible import THREADS
 
 LINES_AT_ONCE = 4_096
@@ -75,18 +77,6 @@ class Batch:
     now: int
     wanted: Filter | None = None
 
-    def answer_file(self, source: BinaryIO, target: BinaryIO, tell: Callable[[int, Tally], None]) -> Tally:
-        """Write one line for each line read, in their order.
-
-        tell: is given the bytes read of the file and the tally so far, after each lot; what it raises ends the job.
-        """
-        tally, read, lines = Tally(), 0, _lines(source)
-        while lot := list(islice(lines, LINES_AT_ONCE)):
-            target.write(b"".join(self.answer(lot, tally)))
-            read += sum(map(len, lot))
-            tell(read, tally)
-        return tally
-
     def answer(self, lines: Sequence[bytes], tally: Tally) -> list[bytes]:
         """The output's line for each line of the input; what was found is counted in ``tally``."""
         asked = [self._read(line) for line in lines]
@@ -98,37 +88,22 @@ class Batch:
             for part, found in zip(parts, threads.map(lambda part: self._answers([asked[n] for n in part]), parts)):
                 for n, output in zip(part, found):
                     outputs[n] = output
-        for one in asked:
-            tally.lines += 1
-            if one.error is not None:
-                tally.errors += 1
-                tally.error = tally.error or one.error
-        return [
-            orjson.dumps(
-                {"input": one.given, "output": output, "error": one.error and f"User error: {one.error}"},
-                option=orjson.OPT_APPEND_NEWLINE,
-            )
-            for one, output in zip(asked, outputs)
-        ]
+        return [_written(one, output, tally) for one, output in zip(asked, outputs)]
 
     def _read(self, line: bytes) -> _Asked:
+        asked = _parsed(line, REQUIRED[self.loaded.recipe.recipe_type])
+        if asked.error is not None:
+            return asked
         try:
-            given = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            text = line[: MAX_ITEMS * 2].decode(errors="replace").strip()
-            return _Asked(text, error=f"The line is no JSON object: {error}")
-        try:
-            self._check(given)
+            self._check(asked.given)
         except LineError as error:
-            return _Asked(given, error=str(error))
-        return _Asked(given, self.loaded.visitor(given.get("userId")))
+            asked.error = str(error)
+        else:
+            asked.visitor = self.loaded.visitor(asked.given.get("userId"))
+        return asked
 
-    def _check(self, given: Any) -> None:
-        if not isinstance(given, dict):
-            raise LineError("The line is no JSON object")
+    def _check(self, given: Mapping[str, Any]) -> None:
         required = REQUIRED[self.loaded.recipe.recipe_type]
-        if any(given.get(name) in (None, "", []) for name in required):
-            raise LineError(f"Required fields for the provided recipe are {', '.join(required)}")
         for name in ("userId", "itemId"):
             if not isinstance(given.get(name), str | None):
                 raise LineError(f"{name} is {given[name]!r}, expected a string")
@@ -149,12 +124,8 @@ class Batch:
             one.error = str(error)
 
     def _restriction(self, given: Mapping[str, Any]) -> Restriction | None:
-        values = given.get("filterValues") or {}
-        if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-            raise LineError("filterValues is no object of strings")
+        values = _filter_values(given, self.wanted)
         if self.wanted is None:
-            if values:
-                raise LineError("filterValues were given, but the job has no filter")
             return None
         if not given.get("userId") and (self.wanted.reads("INTERACTIONS") or self.wanted.reads("CURRENTUSER")):
             raise LineError(f"userId is missing: the filter looks at a user: {self.wanted.text}")
@@ -201,9 +172,137 @@ class Batch:
                 yield output
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segments:
+    """Everything that the lines of a segment job share.
+
+    model: fitted by a recipe for segments.  by_attributes: lines bring ``itemAttributes`` rather than ``itemId``.
+    items, users: columns in the model's order.  done: lower-case event type -> positions of the users who have such an
+    event.
+    """
+
+    model: Segmenter
+    num_results: int
+    by_attributes: bool
+    items: Columns
+    users: Columns
+    schemas: Mapping[str, Schema]
+    done: Mapping[str, np.ndarray]
+    wanted: Filter | None = None
+
+    def answer(self, lines: Sequence[bytes], tally: Tally) -> list[bytes]:
+        """The output's line for each line of the input; what was found is counted in ``tally``."""
+        field = "itemAttributes" if self.by_attributes else "itemId"
+        step = max(1, SCORED_AT_ONCE // max(1, len(self.model.user_ids)))
+        out = []
+        for start in range(0, len(lines), step):
+            asked = [_parsed(line, (field,)) for line in lines[start : start + step]]
+            queries, allowed = [], []
+            for one in asked:
+                try:
+                    if one.error is None:
+                        query, passes = self._query(one.given[field]), self._allowed(one.given)
+                        queries.append(query)
+                        allowed.append(passes)
+                except (LineError, FilterError) as error:
+                    one.error = str(error)
+            segments = iter(self._segments(queries, allowed) if queries else ())
+            for one in asked:
+                users = next(segments) if one.error is None else []
+                out.append(_written(one, {"usersList": users}, tally))
+        return out
+
+    def _segments(self, queries: list[np.ndarray], allowed: list[np.ndarray | None]) -> Iterator[list[str]]:
+        length = min(self.num_results, len(self.model.user_ids))
+        for scores, passes in zip(self.model.scores(queries), allowed):
+            chosen = rank(scores[None], length, passes).items[0]
+            yield self.model.user_ids[chosen[chosen >= 0]].tolist()
+
+    def _query(self, asked: Any) -> np.ndarray:
+        """Positions of the items that a line asks about."""
+        if not isinstance(asked, str):
+            raise LineError(f"{'itemAttributes' if self.by_attributes else 'itemId'} is {asked!r}, expected a string")
+        item_ids = self.model.catalogue.item_ids
+        if not self.by_attributes:
+            place = int(np.searchsorted(item_ids, asked))
+            if place == len(item_ids) or item_ids[place] != asked:
+                raise LineError(f"Item {asked!r} was not there at training")
+            return np.array([place])
+        conditions = filters.parse(f"INCLUDE ItemID WHERE {asked}")
+        (expression,) = conditions.expressions
+        if len(expression.conditions) > 1 or any(
+            one.operator != "=" or one.dataset != "ITEMS" or not isinstance(one.operands, tuple)
+            for one in conditions.conditions
+        ):
+            raise LineError(f'itemAttributes is {asked!r}, expected ITEMS.<column> = "<value>", joined by AND')
+        filters.check(conditions, self.schemas)
+        found = np.flatnonzero(conditions.allowed(self.items))
+        if not len(found):
+            raise LineError(f"No item that was there at training has {asked}")
+        return found
+
+    def _allowed(self, given: Mapping[str, Any]) -> np.ndarray | None:
+        values = _filter_values(given, self.wanted)
+        if self.wanted is None:
+            return None
+        return self.wanted.allowed(self.users, values=values, interactions=self.done)
+
+
+class Answering(Protocol):
+    """A job that answers lines."""
+
+    def answer(self, lines: Sequence[bytes], tally: Tally) -> list[bytes]: ...
+
+
+def answer_file(job: Answering, source: BinaryIO, target: BinaryIO, tell: Callable[[int, Tally], None]) -> Tally:
+    """Write one line for each line read, in their order.
+
+    tell: is given the bytes read of the file and the tally so far, after each lot; what it raises ends the job.
+    """
+    tally, read, lines = Tally(), 0, _lines(source)
+    while lot := list(islice(lines, LINES_AT_ONCE)):
+        target.write(b"".join(job.answer(lot, tally)))
+        read += sum(map(len, lot))
+        tell(read, tally)
+    return tally
+
+
 def _lines(source: BinaryIO) -> Iterator[bytes]:
     """The lines of a file; of one that is too long, as much as tells that it is no JSON."""
     while line := source.readline(MAX_LINE_BYTES):
         yield line
         while len(line) == MAX_LINE_BYTES and line[-1:] != b"\n":
             line = source.readline(MAX_LINE_BYTES)
+
+
+def _parsed(line: bytes, required: Sequence[str]) -> _Asked:
+    """The line's object, or why it is none that has the required members."""
+    try:
+        given = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        text = line[: MAX_ITEMS * 2].decode(errors="replace").strip()
+        return _Asked(text, error=f"The line is no JSON object: {error}")
+    if not isinstance(given, dict):
+        return _Asked(given, error="The line is no JSON object")
+    if any(given.get(name) in (None, "", []) for name in required):
+        return _Asked(given, error=f"Required fields for the provided recipe are {', '.join(required)}")
+    return _Asked(given)
+
+
+def _filter_values(given: Mapping[str, Any], wanted: Filter | None) -> dict[str, str]:
+    values = given.get("filterValues") or {}
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise LineError("filterValues is no object of strings")
+    if values and wanted is None:
+        raise LineError("filterValues were given, but the job has no filter")
+    return values
+
+
+def _written(asked: _Asked, output: Mapping[str, Any], tally: Tally) -> bytes:
+    """The output's line, which is counted."""
+    tally.lines += 1
+    if asked.error is not None:
+        tally.errors += 1
+        tally.error = tally.error or asked.error
+    error = asked.error and f"User error: {asked.error}"
+    return orjson.dumps({"input": asked.given, "output": output, "error": error}, option=orjson.OPT_APPEND_NEWLINE)

@@ -204,7 +204,7 @@ class Lottery:
 
     def left(self, used: set[int]) -> float:
         """The shares of all that are not used, added up."""
-        return math.fsum(share for item, share in self.share.items() if item not in used)
+        return math.fsum(map(self.share.__getitem__, self.share.keys() - used))
 
     def order(self, rng: np.random.Generator) -> list[int]:
         """All candidates in a random order; whoever leaves some out still draws the others in proportion.

@@ -19,7 +19,7 @@ def answered(loaded, *lines, n=3, wanted=None):
     raw = [line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines]
     out = io.BytesIO()
     job = Batch(loaded=loaded, num_results=n, now=110, wanted=wanted and filters.parse(wanted))
-    tally = job.answer_file(io.BytesIO(b"".join(raw)), out, lambda read, tally: None)
+    tally = batch.answer_file(job, io.BytesIO(b"".join(raw)), out, lambda read, tally: None)
     return [json.loads(line) for line in out.getvalue().splitlines()], tally
 
 

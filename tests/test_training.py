@@ -115,8 +115,8 @@ def test_a_recipe_without_updates_refuses_one(tmp_path):
 
 
 def test_a_recipe_that_lists_no_items_cannot_be_measured_yet(tmp_path):
-    recipe = replace(RECIPE, recipe_type="USER_SEGMENTATION")
-    with pytest.raises(ValueError, match="next is of type USER_SEGMENTATION; only USER_PERSONALIZATION"):
+    recipe = replace(RECIPE, recipe_type="MARKET_SEGMENTATION")
+    with pytest.raises(ValueError, match="next is of type MARKET_SEGMENTATION; only USER_PERSONALIZATION"):
         train(recipe, circle(), PARAMETERS, seed=1, folder=tmp_path)
 
 

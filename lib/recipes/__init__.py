@@ -8,6 +8,7 @@ from lib.recipes.neighbours import SIMILAR_ITEMS, SIMS
 from lib.recipes.popularity import POPULARITY_COUNT
 from lib.recipes.recipe import Recipe
 from lib.recipes.recurrent import HRNN, HRNN_COLDSTART, HRNN_METADATA, PERSONALIZED_RANKING, USER_PERSONALIZATION
+from lib.recipes.semantic import SEMANTIC_SIMILARITY
 from lib.recipes.sequential import PERSONALIZED_RANKING_V2, USER_PERSONALIZATION_V2
 from lib.recipes.trending import TRENDING_NOW
 
@@ -20,6 +21,7 @@ RECIPES: dict[str, Recipe] = {
         PERSONALIZED_RANKING,
         SIMILAR_ITEMS,
         SIMS,
+        SEMANTIC_SIMILARITY,
         POPULARITY_COUNT,
         TRENDING_NOW,
         ITEM_AFFINITY,

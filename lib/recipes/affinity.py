@@ -1,11 +1,12 @@
-r"""Item-Affinity and Item-Attribute-Affinity: the users who will most likely use an item, or items that have attributes.
+r"""Item-Affinity and Item-Attribute-Affinity: the users who will most likely use an item, or items of some kind.
 
 Three things tell how likely user u is among all users for a set of items S: how much u does at all, how often u used S,
 and how near u's tastes are to S, by a factorisation of who used what how often:
 
-.. math:: s_{uS} = w_1 \log n_u + w_2 \log(1 + \sum_{i \in S} c_{ui}) + w_3 \log(1 + \max(0, \sum_{i \in S} p_u q_i) / m_S)
+.. math:: s_{uS} = w_1 \log n_u + w_2 \log(1 + \sum_{i \in S} c_{ui}) + w_3 \log(1 + \sum_{i \in S} p_u q_i / m_S)
 
-p and q are the strongest ``hidden_dimension`` directions of log(1 + c), weak ones shrunk; m_S is the mean over users.
+p and q are the strongest ``hidden_dimension`` directions of log(1 + c), weak ones shrunk; a sum below 0 counts as 0,
+and m_S is the mean of the sums over users.
 The weights w are those under which the newest fifth of each user's events is likeliest: whether people come back to
 what they know (a shop) or never do (films) is for the data to say.  An item without events stands where its features
 and text place it.

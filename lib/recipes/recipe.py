@@ -137,9 +137,10 @@ class Recipe:
     """One line of the recipe catalogue.
 
     scored: answers carry scores.  real_time: a user's events change the next answer.  updates: UPDATE versions can be
-    trained.  batch: batch inference jobs can run it.  explores: campaigns mix in new items.  measure: a trained model
-    and all data -> metrics that only this recipe has.  queries: what segments of users may be asked for by: all data and
-    a catalogue -> text of the query -> positions of its items; None for recipes that make none.
+    trained.  batch: batch inference jobs can run it.  explores: campaigns mix in new items.  refreshes: its models have
+    ``refreshed(datasets)``, the same model over what came since, and ``pace``, the seconds after which that is due.
+    measure: a trained model and all data -> metrics that only this recipe has.  queries: what segments of users may be
+    asked for by: all data and a catalogue -> text of the query -> positions of its items.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Recipe:
     updates: bool = False
     batch: bool = True
     explores: bool = False
+    refreshes: bool = False
     measure: Callable[[Any, Datasets], Mapping[str, float]] | None = None
     queries: Callable[[Datasets, Catalogue], Mapping[str, np.ndarray]] | None = None
 

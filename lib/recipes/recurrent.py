@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.datasets import Datasets, Histories, catalogue
+from lib.recipes import objective
 from lib.recipes.recipe import HyperParameter, Model, Progress, Recipe, Value
 
 DIM = 64  # of items; the recurrent state has hidden_dimension
@@ -68,7 +69,7 @@ def load(folder: Path) -> Model:
     """The model kept in a folder."""
     from lib.recipes import sequences
 
-    return sequences.load(folder)
+    return objective.tilted(sequences.load(folder), folder)
 
 
 def typical(datasets: Datasets, low: float, high: float) -> np.ndarray:

@@ -29,7 +29,8 @@ INTERVALS = {  # trend_discovery_frequency -> seconds
     "3 hours": 3 * HOUR,
     "1 day": 24 * HOUR,
 }
-FRESHNESS = 30  # a campaign counts anew when this part of an interval has passed
+EVENTS_A_SECOND = 20_000  # a tenth of what can be counted
+OLDEST = 2 * HOUR  # at which a list is counted anew, however many events there are
 RISING = 25  # items whose rise the metric adds up
 
 
@@ -63,9 +64,10 @@ class Trend:
         """The same over other events, those of new items among them."""
         return _counted(datasets, self.interval)
 
-    def pace(self) -> int:
-        """Seconds by the events' clock after which a campaign counts anew."""
-        return self.interval // FRESHNESS
+    @property
+    def pace(self) -> float:
+        """Seconds after which a campaign counts anew where events came in: counting takes little of its time."""
+        return min(OLDEST, len(self.items) / EVENTS_A_SECOND)
 
     def save(self, folder: Path) -> None:
         arrays = {"items": self.items, "times": self.times, "users": self.users}
@@ -148,5 +150,6 @@ TRENDING_NOW = Recipe(
     scored=False,
     real_time=False,
     batch=False,
+    refreshes=True,
     measure=trend_prediction,
 )

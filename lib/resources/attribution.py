@@ -100,7 +100,8 @@ def collect(account: Account, arn: str, until: float) -> None:
         current = records.get(tx, account, MetricAttribution, arn)
         if current.counted != found.counted:
             return  # somebody else has just counted them
-        current = replace(current, counted=last, sources=tuple(sources))
+        known = tuple(dict.fromkeys((*current.sources, *sources)))  # an import may have named some meanwhile
+        current = replace(current, counted=last, sources=known)
         counted = _together(lots)
         if len(counted):
             file = f"events-{found.counted}"

@@ -1,7 +1,6 @@
 """Batch inference and batch segments: the same answers for many users or items, files in, files out.
 
-A batch inference job that was killed goes on with the input file it was at; what it had written stays.  Segments are
-checked and kept, and say in their failure reason that they cannot be made yet.
+A job that was killed goes on with the input file it was at; what it had written stays.
 """
 
 import gzip
@@ -11,15 +10,19 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
+import numpy as np
 import orjson
+import pandas as pd
 from sqlalchemy import Connection
 
 from lib import filters
-from lib.batch import Batch, Tally
+from lib.batch import Batch, Segments, Tally, answer_file
 from lib.campaigns import Campaign as Loaded
 from lib.data.datasets import combine
+from lib.data.schema import Schema
+from lib.filters import Columns
 from lib.recipes.recipe import Progress, Recipe
-from lib.resources import datasets, locations, recipes, records
+from lib.resources import datasets, locations, recipes, records, serving
 from lib.resources.account import Account
 from lib.resources.campaigns import check_exploration
 from lib.resources.errors import InvalidInputException
@@ -213,9 +216,23 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     job = records.find(account, BatchInferenceJob, arn)
     if job.theme_generation_config is not None:
         raise InvalidInputException("THEME_GENERATION is not available in this version: leave it out.")
+    return _answer(account, job, _batch(account, job), tell)
+
+
+def run_segment(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
+    """``run`` for segments: the users of each line's item or attributes."""
+    job = records.find(account, BatchSegmentJob, arn)
+    return _answer(account, job, _segments(account, job), tell)
+
+
+def _answer(
+    account: Account,
+    job: BatchInferenceJob | BatchSegmentJob,
+    batch: Batch | Segments,
+    tell: Callable[[Progress], None],
+) -> Callable[[Connection], None]:
     source = job.job_input["s3DataSource"]["path"]
     files = _inputs(account, source)
-    batch = _batch(account, job)
     sizes = [locations.size(file) for file in files]
     total, ended = Tally(), 0
     for number, (file, size) in enumerate(zip(files, sizes)):
@@ -240,9 +257,35 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     return lambda tx: None
 
 
-def run_segment(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
-    """Raises InvalidInputException: segments come with a later version."""
-    raise InvalidInputException("Batch segments are not available in this version.")
+def _segments(account: Account, job: BatchSegmentJob) -> Segments:
+    """The version, and the imported users and items that lines and filters are about."""
+    with account.store.read() as tx:
+        version = records.get(tx, account, SolutionVersion, job.solution_version_arn)
+        text = job.filter_arn and records.get(tx, account, Filter, job.filter_arn).filter_expression
+    data = datasets.load(account, version.dataset_group_arn, live_interactions=False)
+    recipe = recipes.of_arn(version.recipe_arn)
+    model = recipe.load(version_folder(account, job.solution_version_arn) / "model")
+    user = pd.Index(model.user_ids).get_indexer(data.interactions["USER_ID"].to_numpy(dtype=str))
+    types = data.interactions["EVENT_TYPE"].fillna("").str.lower() if "EVENT_TYPE" in data.interactions else ""
+    done = pd.DataFrame({"user": user, "type": types}).query("user >= 0").groupby("type")["user"].unique()
+    return Segments(
+        model=model,
+        num_results=job.num_results,
+        by_attributes=recipe.name == "aws-item-attribute-affinity",
+        items=_columns(data.items, "ITEM_ID", data.schemas.get("ITEMS"), model.catalogue.item_ids),
+        users=_columns(data.users, "USER_ID", data.schemas.get("USERS"), model.user_ids),
+        schemas=data.schemas,
+        done=done.to_dict(),
+        wanted=filters.parse(text) if text else None,
+    )
+
+
+def _columns(table: pd.DataFrame | None, key: str, schema: Schema | None, ids: np.ndarray) -> Columns:
+    """The rows of these ids, in their order."""
+    if table is None:
+        return Columns(len(ids), {})
+    place = pd.Index(ids).get_indexer(table[key].to_numpy(dtype=str))
+    return Columns.of(table[place >= 0], schema, place[place >= 0], len(ids))
 
 
 def _batch(account: Account, job: BatchInferenceJob) -> Batch:
@@ -260,8 +303,12 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
     newest = [int(one.newest) for one in state.values() if one.newest is not None]
     data = replace(data, interactions=combine(data.interactions, live, None))
     recipe = recipes.of_arn(version.recipe_arn)
+    model = recipe.load(version_folder(account, job.solution_version_arn) / "model")
+    with account.store.read() as tx:
+        config = job.batch_inference_job_config or {}
+        model = serving.prepared(tx, account, job.solution_version_arn, recipe, model, config)
     return Batch(
-        loaded=Loaded.load(recipe, version_folder(account, job.solution_version_arn) / "model", data),
+        loaded=Loaded(recipe, model, data),
         num_results=job.num_results,
         now=max([latest, *newest]),
         wanted=filters.parse(text) if text else None,
@@ -284,10 +331,10 @@ def _inputs(account: Account, source: str) -> list[locations.File]:
 
 def _answered(
     account: Account,
-    job: BatchInferenceJob,
+    job: BatchInferenceJob | BatchSegmentJob,
     number: int,
     file: locations.File,
-    batch: Batch,
+    batch: Batch | Segments,
     tell: Callable[[int, Tally], None],
 ) -> Tally:
     """Answer one file, if that was not done before the job was killed; how its lines fared."""
@@ -303,7 +350,7 @@ def _answered(
         aside.open("wb") as out,
     ):
         try:
-            tally = batch.answer_file(lines, out, tell)
+            tally = answer_file(batch, lines, out, tell)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InvalidInputException(f"Invalid S3 input path. {file.name} cannot be unpacked: {error}.") from error
     with account.store.files.writing(note) as aside:
@@ -311,9 +358,9 @@ def _answered(
     return tally
 
 
-def _notes(job: BatchInferenceJob) -> str:
+def _notes(job: BatchInferenceJob | BatchSegmentJob) -> str:
     """Where the store keeps which files of a job are done."""
-    return f"batch-inference-jobs/{job.job_name}"
+    return f"{job.KIND}s/{job.job_name}"
 
 
 def _checked(

@@ -18,6 +18,7 @@ from lib.resources.dataset_groups import DatasetGroup
 from lib.resources.datasets import Dataset
 from lib.resources.errors import InvalidInputException
 from lib.resources.lifecycle import Status
+from lib.resources.recommenders import Recommender
 from lib.store import events, jobs, recommendations
 
 OF_USERS = ("INTERACTIONS", "USERS", "ACTION_INTERACTIONS")
@@ -129,8 +130,8 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
                 raise InvalidInputException(f"{dataset.dataset_arn} was imported into meanwhile: create the job again.")
             records.save(tx, replace(current, parts=rewritten[dataset.dataset_arn]))
             removed += events.forget_users(tx, dataset.dataset_arn, users)
-        campaigns = records.every(tx, account, Campaign)
-        group = [c.campaign_arn for c in campaigns if c.dataset_group_arn == job.dataset_group_arn]
+        answering = [*records.every(tx, account, Campaign), *records.every(tx, account, Recommender)]
+        group = [records.arn_of(one) for one in answering if one.dataset_group_arn == job.dataset_group_arn]
         recommendations.forget_users(tx, group, users)
         records.save(tx, replace(records.get(tx, account, DataDeletionJob, arn), num_deleted=removed))
 

@@ -39,9 +39,8 @@ def use_case(recipe_arn: str) -> UseCase:
 
 def of_use_case(case: UseCase) -> Recipe:
     """The recipe that a recommender trains and asks; its answers carry no scores."""
-    return replace(
-        RECIPES[case.base], name=case.name, description=case.description, scored=False, explores=case.explores
-    )
+    base = RECIPES[case.base]
+    return replace(base, name=case.name, description=case.description, scored=False, explores=case.explores)
 
 
 def arn_of(recipe: Recipe | UseCase) -> str:

@@ -251,7 +251,7 @@ def _train(
     from lib import training
 
     recipe = recipes.of_use_case(recipes.use_case(found.recipe_arn))
-    data = training_data(account, _version(replace(found, **changes)))
+    data = training_data(account, as_version(replace(found, **changes)))
     folder = _folder(account, found, number)
     _sweep(folder, kept=(number, found.trained))
     start_afresh_if_changed(folder, data)
@@ -264,7 +264,7 @@ def _train(
     return publish
 
 
-def _version(found: Recommender) -> SolutionVersion:
+def as_version(found: Recommender) -> SolutionVersion:
     """The solution version that a training of a recommender amounts to."""
     case = recipes.use_case(found.recipe_arn)
     columns = found.recommender_config.get("trainingDataConfig")

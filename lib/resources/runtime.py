@@ -27,7 +27,7 @@ from lib.campaigns import Promotion, Recommended, Restriction, Visitor
 from lib.exploration import Exploration
 from lib.recipes.recipe import Recipe
 from lib.recipes.use_cases import USE_CASES
-from lib.resources import datasets, recipes, recommenders, records
+from lib.resources import datasets, recipes, recommenders, records, serving
 from lib.resources.account import Account
 from lib.resources.attribution import origin
 from lib.resources.campaigns import Campaign
@@ -66,8 +66,10 @@ class _Deployment:
     was last looked at, None to look again in any case.  live: how far the puts of the datasets ``live_in`` had come.
     read: the last put item, user and event that ``loaded`` knows.  now: epoch seconds, the minute of the latest
     interaction.  exploration: how much is explored, None for nothing.  due: epoch seconds at which exploration next
-    learns of what came in.  asked: of users, how often they have asked.  answers: what was answered to whom, and until
-    when it is answered again, where the operator wants that.
+    learns of what came in.  stale_at: epoch seconds from which ``loaded`` is made anew where it is behind, for events
+    or records came in.  asked: of users, how often they have asked.  filters: those that were asked for, and what each
+    was read from.  answers: what was answered to whom, and until when it is answered again, where the operator wants
+    that.
     """
 
     campaign: Campaign
@@ -83,9 +85,11 @@ class _Deployment:
     now: int
     exploration: Exploration | None
     due: float
+    stale_at: float
+    behind: bool = False
     visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
     asked: OrderedDict[str | None, int] = field(default_factory=OrderedDict)
-    filters: dict[str, Filter] = field(default_factory=dict)
+    filters: dict[str, tuple[Filter, bytes]] = field(default_factory=dict)
     answers: OrderedDict[tuple, tuple[Visitor, float, Recommended]] = field(default_factory=OrderedDict)
 
     def answer(self, asked: tuple, visitor: Visitor, now: float) -> Recommended | None:
@@ -98,6 +102,10 @@ class _Deployment:
         self.answers[asked] = (visitor, until, answer)
         if len(self.answers) > VISITORS:
             self.answers.popitem(last=False)
+
+    def outdated(self, now: float) -> bool:
+        """Whether the model is to be made anew.  now: epoch seconds."""
+        return self.behind and now >= self.stale_at
 
     def may_give_metadata(self) -> bool:
         config = self.campaign.campaign_config or {}
@@ -320,11 +328,11 @@ def _present(process: _Process, account: Account, arn: str, now: float) -> _Depl
     """The campaign on the store's present state, and with all that exploration may know of now."""
     stamp = process.changes.stamp()
     known = process.deployments.get(arn)
-    if known is not None and known.stamp == stamp and now < known.due:
+    if known is not None and known.stamp == stamp and now < known.due and not known.outdated(now):
         return known
     with process.loading, account.store.read() as tx:
         known = process.deployments.pop(arn, None)
-        if known is None or known.stamp != stamp:
+        if known is None or known.stamp != stamp or known.outdated(now):
             known = _refreshed(tx, account, arn, known, stamp)
         if now >= known.due:
             known = _updated(tx, account, known, now)
@@ -341,13 +349,18 @@ def _followed(tx: Connection, account: Account, known: _Deployment | None, stamp
     """With what was put since, which takes no time; None where more than that has changed."""
     if known is None or known.stamp is None or known.documents != _documents(tx, known.campaign):
         return None
+    there = records.documents(tx, known.filters) if known.filters else {}
+    kept = {arn: found for arn, found in known.filters.items() if there.get(arn) == found[1]}
     live = events.state(tx, known.live_in)
-    if live == known.live:
-        return replace(known, stamp=stamp, filters={})
+    if live == known.live and not known.behind:
+        return replace(known, stamp=stamp, filters=kept)
+    known.behind = known.recipe.refreshes
+    if known.outdated(account.now().timestamp()):
+        return None
     visitors = _take_in(tx, known, live)
     now = _latest(known.loaded, live)
     due = known.due if _period(account) else -math.inf
-    return replace(known, stamp=stamp, live=live, now=now, due=due, visitors=visitors, filters={})
+    return replace(known, stamp=stamp, live=live, now=now, due=due, visitors=visitors, filters=kept)
 
 
 def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
@@ -357,18 +370,22 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
     if campaign.rests is not None or (update is not None and update.status in MOVING):
         stamp = None  # it changes as time goes by, without anybody touching the store
     found = datasets.of_group(tx, account, campaign.dataset_group_arn)
+    config = campaign.campaign_config or {}
     made_of = (
         campaign.solution_version_arn,
+        config.get("rankingInfluence"),
         *((d.dataset_arn, d.creation_date_time, d.schema_arn, d.parts) for d in found.values()),
     )
     live_in = [name for d in found.values() for name in (d.dataset_arn, events.losses(d.dataset_arn))]
     live = events.state(tx, live_in)
-    if known is not None and known.made_of == made_of:
+    if known is not None and known.made_of == made_of and not known.outdated(account.now().timestamp()):
         visitors = _take_in(tx, known, live)
-        loaded, read, asked = known.loaded, known.read, known.asked
+        loaded, read, asked, stale_at = known.loaded, known.read, known.asked, known.stale_at
+        behind = recipe.refreshes and (known.behind or live != known.live)
     else:
         loaded, read = _load(tx, account, campaign, recipe, folder, found)
-        visitors, asked = OrderedDict(), OrderedDict()
+        visitors, asked, behind = OrderedDict(), OrderedDict(), False
+        stale_at = account.now().timestamp() + serving.lasts(recipe, loaded.model)
     return _Deployment(
         campaign=campaign,
         recipe=recipe,
@@ -383,6 +400,8 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
         now=_latest(loaded, live),
         exploration=_exploration(recipe, campaign),
         due=-math.inf,
+        stale_at=stale_at,
+        behind=behind,
         visitors=visitors,
         asked=asked,
     )
@@ -475,12 +494,15 @@ def _load(
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
     data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
     try:
-        loaded = Loaded.load(recipe, folder, data)
+        model = recipe.load(folder)
     except FileNotFoundError as error:
         version = campaign.solution_version_arn
         raise ResourceNotFoundException(
             f"The model of {version} is gone from {folder}: bring it back, or move the campaign to another version."
         ) from error
+    config = campaign.campaign_config or {}
+    model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, model, config)
+    loaded = Loaded(recipe, model, data)
     # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
     read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
     if recipe.explores and "ITEMS" in found:
@@ -511,7 +533,10 @@ def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]
             gone.update((event.session_id, event.user_id))
     if everybody:
         return OrderedDict()
-    return OrderedDict((user_id, visitor) for user_id, visitor in [*known.visitors.items()] if user_id not in gone)
+    visitors = known.visitors.copy()  # who is still at an older state adds to the older one
+    for user_id in gone:
+        visitors.pop(user_id, None)
+    return visitors
 
 
 def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
@@ -574,9 +599,11 @@ def _restriction(
         if values:
             raise InvalidInputException("filterValues were given without filterArn.")
         return Restriction(_parsed(automatic)) if automatic else None
-    found = deployment.filters.get(filter_arn)
+    found, _ = deployment.filters.get(filter_arn, (None, b""))
     if found is None:
-        found = records.find(account, Filter, filter_arn)
+        with account.store.read() as tx:
+            found = records.get(tx, account, Filter, filter_arn)
+            document = records.documents(tx, [filter_arn]).get(filter_arn)
         if found.dataset_group_arn != deployment.campaign.dataset_group_arn:
             raise InvalidInputException(
                 f"{filter_arn} belongs to {found.dataset_group_arn}, the campaign to "
@@ -584,8 +611,8 @@ def _restriction(
             )
         if found.status is not Status.ACTIVE:
             raise InvalidInputException(f"{filter_arn} is in state {found.status}, it should be ACTIVE.")
-        if found.rests is None:
-            deployment.filters[filter_arn] = found
+        if found.rests is None and document is not None:
+            deployment.filters[filter_arn] = (found, document)
     parsed = _parsed(found.filter_expression)
     if not user_id and (parsed.reads("INTERACTIONS") or parsed.reads("CURRENTUSER")):
         raise InvalidInputException(f"userId is missing: {filter_arn} looks at a user: {parsed.text}")

@@ -13,6 +13,7 @@ import pandas as pd
 from sqlalchemy import Connection
 
 from lib.data.datasets import Datasets, check_event_types, check_minima, exclude_columns, select_events
+from lib.recipes import RECIPES, objective
 from lib.recipes.recipe import Progress, Recipe, Value
 from lib.resources import datasets, recipes, records, solution_config
 from lib.resources.account import Account
@@ -204,6 +205,8 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     folder = version_folder(account, arn)
     start_afresh_if_changed(folder, data)
     recipe, parameters, tuned = _chosen(account, version, data, tell)
+    aim = config.get("optimizationObjective", {})
+    recipe = objective.aimed(recipe, aim.get("itemAttribute", ""), aim.get("objectiveSensitivity", "OFF"))
     if version.training_mode == "UPDATE":
         with account.store.read() as tx:
             previous = newest_active(tx, account, version.solution_arn)
@@ -225,7 +228,7 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
             folder=folder,
             progress=tell,
             event_weights=_event_weights(config),
-            objective=config.get("optimizationObjective", {}).get("itemAttribute"),
+            objective=aim.get("itemAttribute"),
         )
 
     def publish(tx: Connection) -> None:
@@ -256,13 +259,10 @@ def training_data(account: Account, version: SolutionVersion) -> Datasets:
 
     Raises ValueError or InvalidInputException where they are fewer than Personalize's minima.
     """
-    loaded = datasets.load(account, version.dataset_group_arn)
+    loaded = datasets.load(account, version.dataset_group_arn, live_interactions=not _makes_segments(version))
     config = version.solution_config or {}
-    events, threshold = config.get("eventsConfig"), config.get("eventValueThreshold")
-    interactions = select_events(
-        loaded.interactions, version.event_type, None if threshold is None else float(threshold), events
-    )
-    listed = [event["eventType"] for event in (events or {}).get("eventParametersList", [])]
+    interactions = chosen_events(loaded, version)
+    listed = [event["eventType"] for event in config.get("eventsConfig", {}).get("eventParametersList", [])]
     check_minima(
         interactions,
         ", ".join(listed) or version.event_type,
@@ -272,6 +272,24 @@ def training_data(account: Account, version: SolutionVersion) -> Datasets:
     chosen = replace(loaded, interactions=interactions.reset_index(drop=True))
     check_event_types(chosen)
     return exclude_columns(_as_known(chosen, version.columns or {}), config.get("trainingDataConfig"))
+
+
+def _makes_segments(version: SolutionVersion) -> bool:
+    """Whether its recipe trains on imported interactions alone, as those for segments do."""
+    recipe = RECIPES.get((version.recipe_arn or "").rpartition("/")[2])
+    return recipe is not None and recipe.recipe_type == "USER_SEGMENTATION"
+
+
+def chosen_events(loaded: Datasets, version: SolutionVersion) -> pd.DataFrame:
+    """The interactions that a version's solution asks for."""
+    config = version.solution_config or {}
+    threshold = config.get("eventValueThreshold")
+    return select_events(
+        loaded.interactions,
+        version.event_type,
+        None if threshold is None else float(threshold),
+        config.get("eventsConfig"),
+    )
 
 
 def _as_known(loaded: Datasets, columns: Mapping[str, list[str]]) -> Datasets:
@@ -367,10 +385,6 @@ def _check_available(config: Mapping[str, Any]) -> None:
         raise InvalidInputException(
             "eventsConfig: weights that differ between event types are not available in this version: "
             "give all the same weight, or none."
-        )
-    if config.get("optimizationObjective", {}).get("objectiveSensitivity", "OFF") != "OFF":
-        raise InvalidInputException(
-            "optimizationObjective: a sensitivity other than OFF is not available in this version: give OFF."
         )
 
 

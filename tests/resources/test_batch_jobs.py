@@ -134,7 +134,7 @@ def test_files_that_were_done_before_a_kill_are_kept(personalize, version, monke
     for name in ("a.json", "b.json"):
         write(personalize, f"in/{name}", {"userId": "u1"}, "bad")
     arn = create(personalize, version, "s3://data/in/")
-    answer_file = batch_jobs.Batch.answer_file
+    answer_file = batch_jobs.answer_file
     begun = []
 
     def killed(batch, source, target, tell):
@@ -144,7 +144,7 @@ def test_files_that_were_done_before_a_kill_are_kept(personalize, version, monke
             raise jobs.Terminated
         return answer_file(batch, source, target, tell)
 
-    monkeypatch.setattr(batch_jobs.Batch, "answer_file", killed)
+    monkeypatch.setattr(batch_jobs, "answer_file", killed)
     with pytest.raises(jobs.Terminated):
         personalize.work()
     assert [path.name for path in (personalize.data / "out").iterdir()] == ["a.json.out"]

@@ -484,6 +484,21 @@ def test_lists_are_kept_of_campaigns_that_do_not_explore_too(deployed):
     assert kept.propensities is None and kept.user_id is None and len(kept.item_ids) == 25
 
 
+def test_what_was_recommended_to_deleted_users_is_forgotten(deployed):
+    popular = deployed.campaign("aws-popularity-count")
+    for user in ("u1", "u2"):
+        deployed.recommend(popular, user_id=user)
+    deployed.personalize.create_data_deletion_job(
+        job_name="leave",
+        dataset_group_arn=deployed.group,
+        data_source=deployed.personalize.put(pd.DataFrame({"USER_ID": ["u1"]}), "leave.csv"),
+        role_arn="arn:aws:iam::123456789012:role/r",
+    )
+    deployed.personalize.account.store.commits.flush()
+    deployed.personalize.work()
+    assert [kept.user_id for kept in lists_of(deployed, popular)] == ["u2"]
+
+
 def react(deployed, answer, item, **members):
     deployed.personalize.put_events(
         tracking_id=deployed.tracking_id,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib import jobs
-from lib.recipes import RECIPES
+from lib.recipes import RECIPES, objective
 from lib.recipes.recipe import HyperParameter
 from lib.resources import solution_versions
 from lib.resources.errors import InvalidInputException, ResourceInUseException
@@ -200,13 +200,35 @@ def test_a_training_that_was_killed_goes_on_with_the_same_data_only(personalize)
     assert model.stat().st_mtime_ns != before
 
 
-@pytest.mark.parametrize(
-    ("config", "told"),
-    [
-        ({"eventsConfig": {"eventParametersList": [{"eventType": "a", "weight": 0.1}, {"eventType": "b"}]}}, "weights"),
-        ({"optimizationObjective": {"itemAttribute": "PRICE", "objectiveSensitivity": "HIGH"}}, "sensitivity"),
-    ],
-)
-def test_a_setting_that_no_recipe_can_follow_yet_is_not_passed_over(config, told):
-    with pytest.raises(InvalidInputException, match=f"{told}.*not available in this version"):
-        solution_versions._check_available(config)
+def test_weights_that_no_recipe_can_follow_yet_are_not_passed_over():
+    events = [{"eventType": "a", "weight": 0.1}, {"eventType": "b"}]
+    with pytest.raises(InvalidInputException, match=r"weights.*not available in this version"):
+        solution_versions._check_available({"eventsConfig": {"eventParametersList": events}})
+
+
+def test_an_objective_leads_towards_worthy_items_the_more_the_more_sensitive(personalize, monkeypatch):
+    name = "aws-user-personalization"
+    monkeypatch.setitem(RECIPES, name, replace(RECIPES["aws-popularity-count"], name=name, load=_load))
+    group = personalize.filled()
+    priced = {**ITEMS, "fields": [ITEMS["fields"][0], {"name": "PRICE", "type": "float"}]}
+    items = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(1, 41)], "PRICE": [float(n) for n in range(1, 41)]})
+    personalize.load(personalize.dataset(group, priced), items, "items")
+    numbers = []
+    for sensitivity in ("OFF", "LOW", "HIGH"):
+        aim = {"itemAttribute": "PRICE", "objectiveSensitivity": sensitivity}
+        config = {"optimizationObjective": aim}
+        arn = f"arn:aws:personalize:::recipe/{name}"
+        version = personalize.version(personalize.solution(group, sensitivity, arn, solution_config=config))
+        assert personalize.status(version) == "ACTIVE"
+        metrics = personalize.get_solution_metrics(solution_version_arn=version)["metrics"]
+        assert 0 <= metrics["average_rewards_at_k"] <= 1
+        campaign = personalize.create_campaign(name=sensitivity, solution_version_arn=version)["campaignArn"]
+        personalize.clock.wait()
+        found = personalize.get_recommendations(campaign_arn=campaign, num_results=10)["itemList"]
+        numbers.append(sum(int(item["itemId"][1:]) for item in found) / 10)
+    assert numbers[0] < numbers[1] < numbers[2]
+    assert numbers[2] > 30
+
+
+def _load(folder):
+    return objective.tilted(RECIPES["aws-popularity-count"].load(folder), folder)

@@ -26,8 +26,6 @@ STAND_INS = {
     "aws-user-personalization-v2": {"explores": True},
     "aws-personalized-ranking": {"recipe_type": "PERSONALIZED_RANKING"},
     "aws-similar-items": {"recipe_type": "RELATED_ITEMS"},
-    "aws-semantic-similarity": {"recipe_type": "RELATED_ITEMS"},
-    "aws-item-affinity": {"recipe_type": "RELATED_ITEMS"},
 }
 STRIDE = {"name": "stride", "minValue": 1, "maxValue": 3}
 RATE = {"name": "rate", "minValue": 0.25, "maxValue": 0.5}
@@ -280,7 +278,6 @@ class Tour:
         self.work()
         self.api.describe_solution(solutionArn=semantic)
         self.affinity = self.version(self.solution("affinity", "aws-item-affinity", performAutoTraining=False))
-        self.stand_in("aws-item-affinity", recipe_type="USER_SEGMENTATION")  # a type that training cannot evaluate
         stopped = self.api.create_solution_version(solutionArn=self.similar)["solutionVersionArn"]
         self.api.stop_solution_version_creation(solutionVersionArn=stopped)
 
@@ -398,6 +395,8 @@ class Tour:
         )["dataDeletionJobArn"]
         self.workflow.data.joinpath("in.json").write_text('{"itemId": "i1"}\n')
         source = {"s3DataSource": {"path": "s3://data/in.json", "kmsKeyArn": KEY}}
+        self.workflow.data.joinpath("users.json").write_text('{"userId": "u1"}\n')  # no segment is asked for by a user
+        of_users = {"s3DataSource": {"path": "s3://data/users.json"}}
         asked = {"jobInput": source, "jobOutput": OUTPUT, "roleArn": ROLE, "tags": TAGS, "numResults": 5}
         themes = self.api.create_batch_inference_job(
             jobName="themes",
@@ -422,10 +421,10 @@ class Tour:
         )
         young = self.filter("young", "INCLUDE UserID WHERE Users.AGE < 30")
         segments = [
-            self.api.create_batch_segment_job(jobName=name, solutionVersionArn=self.affinity, filterArn=young, **asked)[
-                "batchSegmentJobArn"
-            ]
-            for name in ("segment", "another")
+            self.api.create_batch_segment_job(
+                jobName=name, solutionVersionArn=self.affinity, filterArn=young, **{**asked, "jobInput": place}
+            )["batchSegmentJobArn"]
+            for name, place in (("segment", source), ("another", of_users))
         ]
         self.work()
         self.api.describe_dataset_export_job(datasetExportJobArn=arn)

@@ -1,0 +1,40 @@
+"""What a trained model is when it answers: some are made anew from what came since, or lean as a configuration says."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from lib.recipes.recipe import Model, Recipe
+from lib.resources import datasets, recommenders, records, solution_versions
+from lib.resources.account import Account
+from lib.resources.recommenders import Recommender
+from lib.resources.solution_versions import SolutionVersion
+
+
+def prepared(
+    tx: Connection, account: Account, version_arn: str, recipe: Recipe, model: Model, config: Mapping[str, Any]
+) -> Model:
+    """The model of a solution version, or of a recommender's training, as a campaign or batch job uses it.
+
+    config: its ``rankingInfluence`` counts.
+    """
+    version = _version(tx, account, version_arn)
+    if recipe.refreshes and (recipe.name != "aws-semantic-similarity" or version.perform_incremental_update):
+        loaded = datasets.load(account, version.dataset_group_arn)
+        model = model.refreshed(replace(loaded, interactions=solution_versions.chosen_events(loaded, version)))
+    if influence := config.get("rankingInfluence"):
+        model = model.influenced({name: float(value) for name, value in influence.items()})
+    return model
+
+
+def lasts(recipe: Recipe, model: Model) -> float:
+    """Seconds for which a prepared model may answer although events and records come in."""
+    return model.pace if recipe.refreshes else float("inf")
+
+
+def _version(tx: Connection, account: Account, arn: str) -> SolutionVersion:
+    if ":recommender/" not in arn:
+        return records.get(tx, account, SolutionVersion, arn)
+    return recommenders.as_version(records.get(tx, account, Recommender, arn.rpartition("/")[0]))
