@@ -157,29 +157,52 @@ class Store:
 
         Files and locks of two folders would know nothing of each other.
         """
-        file, bucket = self.location / "store.id", self.files.bucket
+        bucket = self.files.bucket
         kind, place = ("folder", str(self.location)) if bucket is None else ("bucket", bucket.location)
+        with self.read() as tx:
+            own = tx.execute(select(identity.c.id)).scalar_one()
+        if bucket is not None:
+            self._hold_to_copies(own)
+        if self._holder() == own:
+            return
         with self.transaction() as tx:
-            own, changes = tx.execute(select(identity.c.id, identity.c.changes)).one()
-            copied = file.read_text() if file.exists() else None
-            found = copied if bucket is None else (bucket.read(file.name) or b"").decode() or None
-            if bucket is not None and copied not in (None, own):
+            found, changes = self._holder(), tx.execute(select(identity.c.changes)).scalar_one()
+            if found == own:  # by now
+                return
+            if changes > 1:  # so somebody has opened it before
                 raise ValueError(
-                    f"{self.location} holds copies of another store's files: name another folder with --cache"
+                    f"{place} does not hold the files of {name}: name the {kind} whose store.id says {own}"
                 )
-            if found != own:
-                if changes > 1:  # so somebody has opened it before
+            if found or (self.files.root.exists() if bucket is None else bucket.below("names/", deep=False)):
+                raise ValueError(f"{place} holds the files of another store: name a new {kind} for {name}")
+            if bucket is None:
+                with Files(self.location).writing("store.id") as aside:
+                    aside.write_text(own)
+            else:
+                bucket.write("store.id", own.encode())
+            tx.execute(update(identity).values(changes=changes + 1))
+
+    def _holder(self) -> str | None:
+        """The id of the store whose files are where this one's shall be."""
+        if self.files.bucket is not None:
+            return (self.files.bucket.read("store.id") or b"").decode() or None
+        file = self.location / "store.id"
+        return file.read_text() if file.exists() else None
+
+    def _hold_to_copies(self, own: str) -> None:
+        """Raise ValueError for a folder of anything but copies of this store's files: they would replace it."""
+        file = self.location / "cache.id"
+        with self.transaction():  # one process at a time
+            others = sorted(path.name for path in self.location.iterdir() if not path.name.startswith("."))
+            if file.name not in others:
+                if others:
                     raise ValueError(
-                        f"{place} does not hold the files of {name}: name the {kind} whose store.id says {own}"
+                        f"{self.location} holds {', '.join(others[:5])}: name an empty folder with --cache"
                     )
-                if found or (self.files.root.exists() if bucket is None else bucket.below("names/", deep=False)):
-                    raise ValueError(f"{place} holds the files of another store: name a new {kind} for {name}")
-                if bucket is not None:
-                    bucket.write(file.name, own.encode())
-                tx.execute(update(identity).values(changes=changes + 1))
-            if copied is None:
                 with Files(self.location).writing(file.name) as aside:
                     aside.write_text(own)
+        if file.read_text() != own:
+            raise ValueError(f"{self.location} holds copies of another store's files: name another folder with --cache")
 
 
 def database_url(location: str | Path) -> URL | None:

@@ -299,6 +299,18 @@ def test_a_bucket_keeps_the_files_of_one_store_and_a_folder_its_copies(postgresq
         Store.open(second, "s3://store/else", tmp_path / "a")
 
 
+def test_a_folder_with_something_in_it_is_not_taken_for_copies(database, s3, tmp_path):
+    Store.open(tmp_path / "other").close()
+    with pytest.raises(ValueError, match=r"other holds store.db: name an empty folder with --cache"):
+        Store.open(database, PLACE, tmp_path / "other")
+
+
+def test_copies_are_not_taken_for_the_files(database, s3, tmp_path):
+    Store.open(database, PLACE, tmp_path / "copies").close()
+    with pytest.raises(ValueError, match="copies does not hold the files of"):
+        Store.open(database, tmp_path / "copies")
+
+
 @pytest.mark.parametrize(
     ("place", "error", "told"),
     [
