@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -36,7 +35,7 @@ from lib.resources.errors import InvalidInputException, ResourceNotFoundExceptio
 from lib.resources.filters import Filter
 from lib.resources.lifecycle import MOVING, Status
 from lib.resources.recommenders import Recommender
-from lib.resources.solution_versions import SolutionVersion, version_folder
+from lib.resources.solution_versions import SolutionVersion, version_files
 from lib.store import consumption, events, recommendations, tables
 from lib.store.changes import Changes
 from lib.store.consumption import Asked
@@ -365,7 +364,7 @@ def _followed(tx: Connection, account: Account, known: _Deployment | None, stamp
 
 def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
     """The campaign as its documents tell; the model and data that a process already has are not loaded again."""
-    campaign, recipe, folder = _served(tx, account, arn)
+    campaign, recipe, files = _served(tx, account, arn)
     update = campaign.latest_campaign_update
     if campaign.rests is not None or (update is not None and update.status in MOVING):
         stamp = None  # it changes as time goes by, without anybody touching the store
@@ -383,7 +382,7 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
         loaded, read, asked, stale_at = known.loaded, known.read, known.asked, known.stale_at
         behind = recipe.refreshes and (known.behind or live != known.live)
     else:
-        loaded, read = _load(tx, account, campaign, recipe, folder, found)
+        loaded, read = _load(tx, account, campaign, recipe, files, found)
         visitors, asked, behind = OrderedDict(), OrderedDict(), False
         stale_at = account.now().timestamp() + serving.lasts(recipe, loaded.model)
     return _Deployment(
@@ -472,8 +471,8 @@ def _latest(loaded: Loaded, live: Mapping[str, events.Live]) -> int:
     return max([loaded.latest, *newest])
 
 
-def _served(tx: Connection, account: Account, arn: str) -> tuple[Campaign, Recipe, Path]:
-    """An ACTIVE campaign or recommender, its recipe, and where its model lies.  Raises InvalidInputException."""
+def _served(tx: Connection, account: Account, arn: str) -> tuple[Campaign, Recipe, str]:
+    """An ACTIVE campaign or recommender, its recipe, and the name of its files.  Raises InvalidInputException."""
     kind = Recommender if RECOMMENDER in arn else Campaign
     try:
         found = records.get(tx, account, kind, arn)
@@ -482,17 +481,18 @@ def _served(tx: Connection, account: Account, arn: str) -> tuple[Campaign, Recip
     if found is None or found.status is not Status.ACTIVE:
         raise InvalidInputException(f"{kind.__name__} with arn {arn} does not exist or is not active yet.")
     if isinstance(found, Recommender):
-        return recommenders.as_campaign(found), *recommenders.trained(account, found)
+        return recommenders.as_campaign(found), *recommenders.trained(found)
     version = records.get(tx, account, SolutionVersion, found.solution_version_arn)
-    return found, recipes.of_arn(version.recipe_arn), version_folder(account, found.solution_version_arn) / "model"
+    return found, recipes.of_arn(version.recipe_arn), version_files(found.solution_version_arn)
 
 
 def _load(
-    tx: Connection, account: Account, campaign: Campaign, recipe: Recipe, folder: Path, found: Mapping[str, Dataset]
+    tx: Connection, account: Account, campaign: Campaign, recipe: Recipe, files: str, found: Mapping[str, Dataset]
 ) -> tuple[Loaded, dict[str, int]]:
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
     data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
+    folder = account.store.files.path(files) / "model"
     try:
         model = recipe.load(folder)
     except FileNotFoundError as error:
