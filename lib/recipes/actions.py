@@ -107,15 +107,12 @@ class NextBestAction:
         ids = actions["ACTION_ID"].to_numpy(dtype=str)
         before = pd.Index(self.action_ids).get_indexer(ids)
         known = before >= 0
-        own = (
-            np.where(known[:, None], self.own[before], 0.0) if len(self.own) else np.zeros((len(ids), len(self.shared)))
-        )
         return replace(
             self,
             action_ids=ids,
             described=_described(self.actions, actions, ids),
-            own=own,
-            personalised=known & self.personalised[before] if len(self.own) else known,
+            own=np.where(known[:, None], self.own[before], 0.0),
+            personalised=known & self.personalised[before],
             values=_values(actions),
         )
 

@@ -119,7 +119,7 @@ def _present(tx: Connection, account: Account, deployment: runtime.Deployment) -
         imported = known.imported
     else:
         imported = None if met is None else datasets.table(tx, account, met, "BULK")
-    model = (loaded.model if known is None else known.model).knowing(table)
+    model = loaded.model.knowing(table)
     n_actions = len(table)
     expires = np.full(n_actions, np.inf)
     for name in EXPIRES:
