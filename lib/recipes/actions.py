@@ -21,8 +21,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from lib.data import features
 from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
@@ -87,7 +85,7 @@ class NextBestAction:
 
     def chances(self, requests: Sequence[Request]) -> np.ndarray:
         """(B, A) float64 in [0, 1]: what answers tell, 0.0 for actions without chances of their own."""
-        return np.where(self.personalised, expit(self.scores(requests).astype(np.float64)), 0.0)
+        return np.where(self.personalised, chance_of(self.scores(requests).astype(np.float64)), 0.0)
 
     @property
     def expected(self) -> np.ndarray:
@@ -174,6 +172,11 @@ def action_histories(table: pd.DataFrame | None, action_ids: np.ndarray) -> Hist
     event_types = pd.Series([types[name] for name in table["EVENT_TYPE"]], table.index, dtype=object)
     renamed = table.rename(columns={"ACTION_ID": "ITEM_ID"}).assign(EVENT_TYPE=event_types)
     return histories(renamed, Catalogue(action_ids, EVENT_TYPES))
+
+
+def chance_of(logits: np.ndarray) -> np.ndarray:
+    """The logistic function."""
+    return 0.5 + 0.5 * np.tanh(logits / 2)
 
 
 def until(history: History, time: int) -> History:
@@ -405,6 +408,8 @@ class _Problem:
 
     def solve(self, penalty: float, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """The weights under which these examples are likeliest: (1 + A + F, 1 + D), (P,), and the mean log loss."""
+        from scipy.optimize import minimize  # most of the time that importing this module would take
+
         state, about, taken = self.state[rows], self.about[rows], self.taken[rows].astype(np.float64)
         n_actions = len(self.described)
         parts = np.hstack([np.ones((n_actions, 1)), np.eye(n_actions), self.described])  # of an action's weights
@@ -418,7 +423,7 @@ class _Problem:
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
             weights, by_past = flat[:-n_past].reshape(shape), flat[-n_past:]
             logits = np.einsum("nd,nd->n", state, (parts @ weights)[self.action[rows]]) + about @ by_past
-            wrong = expit(logits) - taken
+            wrong = chance_of(logits) - taken
             value = (np.logaddexp(0, logits) - taken * logits).sum() + penalty / 2 * (free * flat) @ flat
             gradient = parts.T @ (one_of @ (wrong[:, None] * state))
             return value, np.append(gradient.ravel(), about.T @ wrong) + penalty * free * flat
