@@ -128,6 +128,13 @@ def test_actions_are_ordered_by_the_chance_that_they_are_taken_and_new_ones_scor
     assert len(offers.ask("u0", num_results=2)) == 2
 
 
+def test_a_few_places_are_drawn_from_actions_that_have_no_chances_yet(offers):
+    answers = [offers.ids(f"u{n}", num_results=2) for n in range(50)]
+    exploring = [ids for ids in answers if {"late", "once"} & set(ids)]
+    assert 1 <= len(exploring) <= 20
+    assert answers == [offers.ids(f"u{n}", num_results=2) for n in range(50)]
+
+
 def test_metrics_tell_how_well_actions_are_foreseen(offers):
     metrics = offers.personalize.get_solution_metrics(solution_version_arn=offers.version)["metrics"]
     assert sorted(metrics) == sorted(
