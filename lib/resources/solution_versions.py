@@ -383,7 +383,8 @@ def _event_weights(config: Mapping[str, Any]) -> dict[str, float] | None:
 
 def start_afresh_if_changed(folder: Path, data: Datasets) -> None:
     """A training that goes on must go on with the data it began with."""
-    tables = {"interactions": data.interactions, "items": data.items, "users": data.users}
+    names = ("interactions", "items", "users", "actions", "action_interactions")
+    tables = {name: getattr(data, name) for name in names}
     found = {name: _fingerprint(table) for name, table in tables.items() if table is not None}
     path = folder / "data.json"
     text = orjson.dumps(found, option=orjson.OPT_INDENT_2)
