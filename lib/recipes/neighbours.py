@@ -27,7 +27,7 @@ BACKWARD = 0.5  # what having come shortly before counts, beside having come aft
 PRIOR = 50.0  # steps that an item's likeness to others is worth
 COLD_COUNT = 5  # interactions at which features and use count alike in an item's place
 COLD_SHARE = 0.5  # of use in an item's place, below which it is compared by features alone
-CELLS, LEAST_CANDIDATES = 25_000**2, 10_000  # pairs of items whose likeness is measured; to so many others at least
+CELLS, LEAST_CANDIDATES = 40_000**2, 10_000  # pairs of items whose likeness is measured; to so many others at least
 LIKENESS_DOUBLINGS, POPULARITY_POWER = 3, 0.5  # likeness counts to the power of 8; much used items are likelier
 
 
