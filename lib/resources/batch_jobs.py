@@ -307,14 +307,16 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
     data = replace(data, interactions=combine(data.interactions, live, None))
     recipe = recipes.of_arn(version.recipe_arn)
     model = recipe.load(version_folder(account, job.solution_version_arn) / "model")
+    config = job.batch_inference_job_config or {}
     with account.store.read() as tx:
-        config = job.batch_inference_job_config or {}
         model = serving.prepared(tx, account, job.solution_version_arn, recipe, model, config)
     return Batch(
         loaded=Loaded(recipe, model, data),
         num_results=job.num_results,
         now=max([latest, *newest]),
         wanted=filters.parse(text) if text else None,
+        exploration=serving.exploration(recipe, config) if config.get("itemExplorationConfig") else None,
+        seed=f"{account.seed}|{job.solution_version_arn}",
     )
 
 

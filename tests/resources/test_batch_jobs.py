@@ -217,8 +217,12 @@ def test_exploration_is_configured_within_its_range(personalize, version, monkey
         config = {"itemExplorationConfig": {"explorationWeight": weight, "explorationItemAgeCutOff": age}}
         with pytest.raises(InvalidInputException, match="itemExplorationConfig"):
             create(personalize, version, source, batch_inference_job_config=config)
-    config = {"itemExplorationConfig": {"explorationWeight": "0", "explorationItemAgeCutOff": "30"}}
-    assert run(personalize, version, source, batch_inference_job_config=config).status == "ACTIVE"
+    outputs = {}
+    for name, weight in (("none", "0"), ("some", "0.8"), ("again", "0.8")):
+        config = {"itemExplorationConfig": {"explorationWeight": weight, "explorationItemAgeCutOff": "10000"}}
+        assert run(personalize, version, source, name, batch_inference_job_config=config).status == "ACTIVE"
+        outputs[name] = (personalize.data / "out" / "users.json.out").read_bytes()
+    assert outputs["none"] != outputs["some"] == outputs["again"]
 
 
 def test_more_files_than_the_quota_fail_the_job(personalize, version):
