@@ -4,6 +4,7 @@ Lines are read, answered and written some thousands at a time, so that memory do
 lot, users with histories of like length are scored together; the answers stand in the order of the lines.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import numpy as np
 import orjson
 
 from lib import filters
-from lib.campaigns import Campaign, Restriction, Visitor
+from lib.campaigns import Campaign, Recommended, Restriction, Visitor
 from lib.data.schema import Schema
+from lib.exploration import Exploration
 from lib.filters import Columns, Filter, FilterError
 from lib.ranking import SCORED_AT_ONCE, rank, recommend
 from lib.recipes.recipe import Request, Segmenter
@@ -60,6 +62,7 @@ class _Asked:
     given: Any
     visitor: Visitor | None = None
     request: Request | None = None
+    restriction: Restriction | None = None
     allowed: np.ndarray | None = None
     error: str | None = None
 
@@ -69,13 +72,16 @@ class Batch:
     """Everything that the lines of a job share.
 
     loaded: the version, with all that users did so far.  now: epoch seconds.  wanted: what all answers are filtered by,
-    with the ``filterValues`` of each line.
+    with the ``filterValues`` of each line.  exploration: how much of each answer is explored, None for nothing; what is
+    drawn depends on ``seed`` and the line's user alone.
     """
 
     loaded: Campaign
     num_results: int
     now: int
     wanted: Filter | None = None
+    exploration: Exploration | None = None
+    seed: str = ""
 
     def answer(self, lines: Sequence[bytes], tally: Tally) -> list[bytes]:
         """The output's line for each line of the input; what was found is counted in ``tally``."""
@@ -114,11 +120,9 @@ class Batch:
     def _ask(self, one: _Asked) -> None:
         """Make the model's request of a line, or say why that cannot be."""
         try:
+            one.restriction = self._restriction(one.given)
             one.request, one.allowed = self.loaded.question(
-                one.visitor,
-                now=self.now,
-                item_id=one.given.get("itemId"),
-                restriction=self._restriction(one.given),
+                one.visitor, now=self.now, item_id=one.given.get("itemId"), restriction=one.restriction
             )
         except (LineError, FilterError) as error:
             one.error = str(error)
@@ -137,7 +141,8 @@ class Batch:
             self._ask(one)
         good = [one for one in asked if one.error is None]
         ranking = self.loaded.recipe.recipe_type == "PERSONALIZED_RANKING"
-        answers = iter(()) if not good else self._rerank(good) if ranking else self._recommend(good)
+        answer = self._rerank if ranking else self._recommend if self.exploration is None else self._explore
+        answers = answer(good) if good else iter(())
         outputs = [next(answers) if one.error is None else {"recommendedItems": []} for one in asked]
         for one in good:
             one.allowed = None  # a byte an item, which thousands of lines need not keep
@@ -160,16 +165,37 @@ class Batch:
                 output["scores"] = scores[row][:length]
             yield output
 
+    def _explore(self, asked: Sequence[_Asked]) -> Iterator[dict[str, Any]]:
+        """As a campaign that explores answers, but for what it learns from lists that were shown."""
+        for one, scores in self._scored(asked):
+            told = f"{self.seed}|{one.given.get('userId')}"
+            found = self.loaded.recommend(
+                one.visitor,
+                num_results=self.num_results,
+                now=self.now,
+                restriction=one.restriction,
+                exploration=self.exploration,
+                rng=np.random.default_rng(int.from_bytes(hashlib.sha256(told.encode()).digest()[:16])),
+                scores=scores,
+            )
+            yield self._output(found)
+
     def _rerank(self, asked: Sequence[_Asked]) -> Iterator[dict[str, Any]]:
+        for one, scores in self._scored(asked):
+            yield self._output(self.loaded.reranked(one.given["itemList"], scores, one.allowed))
+
+    def _scored(self, asked: Sequence[_Asked]) -> Iterator[tuple[_Asked, np.ndarray]]:
+        """Each line with its scores: (I,) float32."""
         step = max(1, SCORED_AT_ONCE // max(1, self.loaded.n_items))
         for start in range(0, len(asked), step):
             part = asked[start : start + step]
-            for one, scores in zip(part, self.loaded.model.scores([one.request for one in part])):
-                found = self.loaded.reranked(one.given["itemList"], scores, one.allowed)
-                output: dict[str, Any] = {"recommendedItems": found.item_ids}
-                if found.scores is not None:
-                    output["scores"] = [round(score, DECIMALS) for score in found.scores]
-                yield output
+            yield from zip(part, self.loaded.model.scores([one.request for one in part]))
+
+    def _output(self, found: Recommended) -> dict[str, Any]:
+        output: dict[str, Any] = {"recommendedItems": found.item_ids}
+        if found.scores is not None:
+            output["scores"] = [round(score, DECIMALS) for score in found.scores]
+        return output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

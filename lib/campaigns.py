@@ -325,15 +325,19 @@ class Campaign:
         metadata_columns: Sequence[str] = (),
         exploration: Exploration | None = None,
         rng: np.random.Generator | None = None,
+        scores: np.ndarray | None = None,
     ) -> Recommended:
         """The best items for a visitor, or those related to an item, which is not among them itself.
 
         now: epoch seconds.  restriction holds for all but promoted items.  ``rng`` draws what is explored, and the
-        places of promoted items.  Raises FilterError for a filter, or values for it, that cannot be applied.
+        places of promoted items.  scores: (I,) float32, where the model was asked already.
+        Raises FilterError for a filter, or values for it, that cannot be applied.
         """
         item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
         known = item is not None and item < self.n_items
-        scored = self._scores_of(visitor, now, item if known else -1, context)
+        scored = (
+            _Scored(scores) if scores is not None else self._scores_of(visitor, now, item if known else -1, context)
+        )
         bounds = None
         if exploration is not None and exploration.weight > 0:
             bounds = self._bounds(scored, exploration, now)  # before the filter: items that are put since are in both

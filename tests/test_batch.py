@@ -10,15 +10,16 @@ import pytest
 from lib import batch, filters
 from lib.batch import Batch, Tally
 from lib.campaigns import Campaign, Restriction
+from lib.exploration import Exploration
 from lib.recipes import RECIPES
 from tests.test_campaigns import DATASETS, Echo, echo, model
 
 
-def answered(loaded, *lines, n=3, wanted=None):
+def answered(loaded, *lines, n=3, wanted=None, **how):
     """The output's lines and the tally, for inputs given as objects or as raw lines."""
     raw = [line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines]
     out = io.BytesIO()
-    job = Batch(loaded=loaded, num_results=n, now=110, wanted=wanted and filters.parse(wanted))
+    job = Batch(loaded=loaded, num_results=n, now=110, wanted=wanted and filters.parse(wanted), **how)
     tally = batch.answer_file(job, io.BytesIO(b"".join(raw)), out, lambda read, tally: None)
     return [json.loads(line) for line in out.getvalue().splitlines()], tally
 
@@ -44,6 +45,27 @@ def test_users_get_what_the_campaign_answers_in_the_order_of_the_lines(monkeypat
             "error": None,
         }
     assert tally == Tally(lines=6)
+
+
+def test_exploration_brings_items_the_model_does_not_know_and_draws_the_same_again(monkeypatch):
+    lines = [{"userId": user} for user in ["u", "v", "w", "x", "nobody"] * 4]
+    explored, _ = answered(echo(), *lines, exploration=Exploration(0.5, 30.0), seed="a")
+    plain, _ = answered(echo(), *lines)
+    unknown = set(DATASETS.items["ITEM_ID"]) - set(model().catalogue.item_ids)
+    shown = {item for line in explored for item in line["output"]["recommendedItems"]}
+    assert shown & unknown and explored != plain
+    monkeypatch.setattr(batch, "LINES_AT_ONCE", 3)
+    monkeypatch.setattr(batch, "ROWS_AT_ONCE", 2)
+    assert answered(echo(), *lines, exploration=Exploration(0.5, 30.0), seed="a")[0] == explored
+    assert answered(echo(), *lines, exploration=Exploration(0.5, 30.0), seed="b")[0] != explored
+
+
+def test_what_is_explored_passes_the_filter():
+    jazz = "INCLUDE ItemID WHERE Items.GENRE IN ($G)"
+    lines = [{"userId": user, "filterValues": {"G": '"Jazz"'}} for user in ["u", "v", "w", "x"] * 5]
+    found, _ = answered(echo(), *lines, wanted=jazz, exploration=Exploration(1.0, 30.0))
+    genres = DATASETS.items.set_index("ITEM_ID")["GENRE"]
+    assert all("Jazz" in genres[item] for line in found for item in line["output"]["recommendedItems"])
 
 
 def test_a_list_is_ranked_with_unknown_items_last():

@@ -236,7 +236,9 @@ def _read_categories(column: Categorical, columns: Mapping[str, Sequence[object]
 
 
 def _numbers(column: object) -> np.ndarray:
-    return pd.to_numeric(pd.Series(column), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    """(N,) float64, NaN where there is no number, or one that no float32 can hold."""
+    numbers = pd.to_numeric(pd.Series(column), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(np.abs(numbers) <= np.finfo(np.float32).max, numbers, np.nan)
 
 
 def _read_numbers(column: Numeric, columns: Mapping[str, Sequence[object]], n_rows: int) -> np.ndarray:

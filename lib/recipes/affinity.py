@@ -211,13 +211,13 @@ def _learnt(past: Affinity, held_out: pd.DataFrame, queries: list[np.ndarray], s
     user = np.repeat(rows, np.diff(done.offsets))
     taken = sparse.csr_matrix((np.ones(len(user), np.float32), (done.items, user)), past.counts.shape[::-1])
     taken.data[:] = 1
+    used = np.diff(taken.indptr) > 0
     rng = np.random.default_rng(seed)
     asked, wanted = [], []
     for n in rng.permutation(len(queries)):
-        users = np.unique(taken[queries[n]].indices)
-        if len(users):
+        if used[queries[n]].any():
             asked.append(queries[n])
-            wanted.append(users)
+            wanted.append(np.unique(taken[queries[n]].indices))
         if len(asked) * len(past.user_ids) >= CELLS:
             break
     if not asked or len(past.user_ids) < FEW_USERS:

@@ -7,6 +7,7 @@ own neighbours; one that is unknown, or has none, is answered with what is popul
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ BACKWARD = 0.5  # what having come shortly before counts, beside having come aft
 PRIOR = 50.0  # steps that an item's likeness to others is worth
 COLD_COUNT = 5  # interactions at which features and use count alike in an item's place
 COLD_SHARE = 0.5  # of use in an item's place, below which it is compared by features alone
+CELLS, LEAST_CANDIDATES = 40_000**2, 10_000  # pairs of items whose likeness is measured; to so many others at least
 LIKENESS_DOUBLINGS, POPULARITY_POWER = 3, 0.5  # likeness counts to the power of 8; much used items are likelier
 
 
@@ -93,13 +95,16 @@ def fit_sims(
     n_users = np.asarray(matrix.sum(axis=0)).ravel()
     weight = (np.maximum(n_users, 1) ** -parameters["popularity_discount_factor"]).astype(np.float32)
     least = max(1, parameters["min_cointeraction_count"])
+    by_item = matrix.T.tocsr()
     rows = []
     for begin in range(0, matrix.shape[1], ROWS_AT_ONCE):
-        both = (matrix[:, begin : begin + ROWS_AT_ONCE].T @ matrix).toarray()
-        both[both < least] = 0
-        rows.append(_strongest(both * weight, begin))
+        both = by_item[begin : begin + ROWS_AT_ONCE] @ matrix  # sparse, so that items nobody has cost nothing
+        for item, (first, last) in enumerate(pairwise(both.indptr), begin):
+            having, others = both.data[first:last], both.indices[first:last]
+            used = (having >= least) & (others != item)
+            rows.append(_strongest(having[used] * weight[others[used]], others[used]))
         progress(_step(begin, matrix.shape[1]))
-    return Neighbours(numbers, sparse.vstack(rows, "csr", np.float32), _popularity(datasets, numbers))
+    return Neighbours(numbers, _rows(rows), _popularity(datasets, numbers))
 
 
 def fit_similar(
@@ -117,7 +122,9 @@ def fit_similar(
     c counts steps from i to j, near ones more, and those from j to i half; an item used twice in a row counts once.
     q, which sums to 1, is the likeness: of ``item_id_hidden_dim`` factors of c and ``item_metadata_hidden_dim`` factors
     of features and text.  m: ``PRIOR``.
-    d: ``popularity_discount_factor``.  Training anew takes seconds, so ``start`` is not needed.
+    d: ``popularity_discount_factor``.  Training anew takes seconds, so ``start`` is not needed.  In catalogues of more
+    items than the root of ``CELLS``, likeness is to the most used ones alone, so that time grows with the catalogue,
+    not with its square.
     """
     _check(datasets)
     numbers = catalogue(datasets)
@@ -134,23 +141,35 @@ def fit_similar(
     drawn_to = ((counts + 1.0) ** POPULARITY_POWER).astype(np.float32)
     total = np.asarray(together.sum(axis=1), dtype=np.float32).ravel()
     discount = (np.maximum(counts, 1.0) ** -parameters["popularity_discount_factor"]).astype(np.float32)
+    near = _candidates(counts)
+    chosen = near if len(near) < n_items else slice(None)
+    near_place, near_told, drawn_to = place[chosen].T, told[chosen].T, drawn_to[chosen]
+    place_near = np.full(n_items, -1)
+    place_near[near] = np.arange(len(near))
     rows = []
     for begin in range(0, n_items, ROWS_AT_ONCE):
         some = slice(begin, begin + ROWS_AT_ONCE)
-        likeness = place[some] @ place.T
+        likeness = place[some] @ near_place
         cold = np.flatnonzero(share[some, 0] < COLD_SHARE)
-        likeness[cold] = told[some][cold] @ told.T
-        np.maximum(likeness, 0, out=likeness)
-        for _ in range(LIKENESS_DOUBLINGS):
-            likeness *= likeness
-        likeness *= drawn_to
-        likeness[np.arange(len(likeness)), np.arange(begin, begin + len(likeness))] = 0
-        likeness *= PRIOR / np.maximum(likeness.sum(axis=1, keepdims=True), 1e-12)
-        likeness += together[some].toarray()
-        likeness *= discount / (total[some, None] + PRIOR)
-        rows.append(_strongest(likeness, begin))
+        likeness[cold] = told[some][cold] @ near_told
+        for item, row in enumerate(likeness, begin):  # one at a time: what is in the cache is quick
+            np.maximum(row, 0, out=row)
+            for _ in range(LIKENESS_DOUBLINGS):
+                row *= row
+            row *= drawn_to
+            if place_near[item] >= 0:
+                row[place_near[item]] = 0
+            row *= PRIOR / np.maximum(row.sum(), 1e-12)
+            rest = slice(*together.indptr[item : item + 2])
+            followers, strength = together.indices[rest], together.data[rest]
+            known = place_near[followers]
+            row[known[known >= 0]] += strength[known >= 0]
+            columns = np.concatenate([near, followers[known < 0]])
+            row = np.concatenate([row, strength[known < 0]])
+            row *= discount[columns] / (total[item] + PRIOR)
+            rows.append(_strongest(row, columns))
         progress(_step(begin, n_items))
-    return Neighbours(numbers, sparse.vstack(rows, "csr", np.float32), _popularity(datasets, numbers), place)
+    return Neighbours(numbers, _rows(rows), _popularity(datasets, numbers), place)
 
 
 def _without_repeats(done: Histories) -> Histories:
@@ -209,24 +228,31 @@ def _users_items(interactions, numbers: Catalogue) -> sparse.csr_matrix:
     return matrix
 
 
-def _strongest(strengths: np.ndarray, begin: int) -> sparse.csr_matrix:
-    """The strongest neighbours of the items from ``begin`` on, themselves left out; equal ones in catalogue order.
+def _candidates(counts: np.ndarray) -> np.ndarray:
+    """Ascending positions of the items that likeness is measured to: all, of a huge catalogue the most used."""
+    n = max(LEAST_CANDIDATES, CELLS // len(counts))
+    return np.sort(np.argsort(-counts, kind="stable")[:n])
 
-    strengths: (n, I) float32, changed in place.
+
+def _strongest(strengths: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The strongest of an item's neighbours, in catalogue order; of equal ones those that come first in it.
+
+    strengths: (n,) float32 >= 0 of the items at columns (n,).  Returns both of at most ``KEPT``, all above 0.
     """
-    n, n_items = strengths.shape
-    strengths[np.arange(n), np.arange(begin, begin + n)] = 0
-    least = np.zeros(n, np.float32)
-    if n_items > KEPT:
-        least = np.partition(strengths, n_items - KEPT, axis=1)[:, n_items - KEPT]
-    rows = []
-    for row, weakest in zip(strengths, least):
-        columns = np.flatnonzero((row >= weakest) & (row > 0))
-        rows.append(np.sort(columns[np.argsort(-row[columns], kind="stable")[:KEPT]]))
-    offsets = np.concatenate([[0], np.cumsum([len(columns) for columns in rows])])
-    columns = np.concatenate(rows)
-    values = strengths[np.repeat(np.arange(n), np.diff(offsets)), columns]
-    return sparse.csr_matrix((values, columns, offsets), strengths.shape, np.float32)
+    used = strengths > 0
+    if len(strengths) > KEPT:
+        used &= strengths >= np.partition(strengths, len(strengths) - KEPT)[len(strengths) - KEPT]
+    strengths, columns = strengths[used], columns[used]
+    order = np.lexsort((columns, -strengths))[:KEPT]
+    order = order[np.argsort(columns[order])]
+    return strengths[order], columns[order]
+
+
+def _rows(rows: list[tuple[np.ndarray, np.ndarray]]) -> sparse.csr_matrix:
+    """(I, I) float32: the neighbours of each item as strengths and columns."""
+    offsets = np.concatenate([[0], np.cumsum([len(columns) for _, columns in rows])])
+    strengths, columns = (np.concatenate(parts) for parts in zip(*rows))
+    return sparse.csr_matrix((strengths, columns, offsets), (len(rows), len(rows)), np.float32)
 
 
 def _popularity(datasets: Datasets, numbers: Catalogue) -> np.ndarray:

@@ -4,7 +4,9 @@ A job that was killed goes on with the input file it was at; what it had written
 """
 
 import gzip
+import posixpath
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -233,6 +235,7 @@ def _answer(
 ) -> Callable[[Connection], None]:
     source = job.job_input["s3DataSource"]["path"]
     files = _inputs(account, source)
+    names = _outputs(files)
     sizes = [locations.size(file) for file in files]
     total, ended = Tally(), 0
     for number, (file, size) in enumerate(zip(files, sizes)):
@@ -243,7 +246,7 @@ def _answer(
             tell(Progress(step=step, steps=sum(sizes), measures={"lines": lines, "errors": errors}))
 
         try:
-            tally = _answered(account, job, number, file, batch, told)
+            tally = _answered(account, job, number, file, names[number], batch, told)
         except OSError as error:
             raise InvalidInputException(f"Insufficient privileges for reading {source}: {error}.") from error
         total.add(tally)
@@ -304,20 +307,22 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
     data = replace(data, interactions=combine(data.interactions, live, None))
     recipe = recipes.of_arn(version.recipe_arn)
     model = recipe.load(version_folder(account, job.solution_version_arn) / "model")
+    config = job.batch_inference_job_config or {}
     with account.store.read() as tx:
-        config = job.batch_inference_job_config or {}
         model = serving.prepared(tx, account, job.solution_version_arn, recipe, model, config)
     return Batch(
         loaded=Loaded(recipe, model, data),
         num_results=job.num_results,
         now=max([latest, *newest]),
         wanted=filters.parse(text) if text else None,
+        exploration=serving.exploration(recipe, config) if config.get("itemExplorationConfig") else None,
+        seed=f"{account.seed}|{job.solution_version_arn}",
     )
 
 
 def _inputs(account: Account, source: str) -> list[locations.File]:
     """The input's files in order; answers that an earlier job left beside them are no input."""
-    files = locations.readable(account, source)
+    files = locations.beginning(account, source)
     names = {file.name for file in files}
     files = [file for file in files if file.name.removesuffix(".out") not in names - {file.name}]
     for quota, found in (("batch_files", len(files)), ("batch_bytes", sum(map(locations.size, files)))):
@@ -329,19 +334,29 @@ def _inputs(account: Account, source: str) -> list[locations.File]:
     return files
 
 
+def _outputs(files: list[locations.File]) -> list[str]:
+    """``<input>.out`` for each input; those of a name that several folders have keep their folders."""
+    addresses = [locations.address(file) for file in files]
+    shared = posixpath.commonpath([posixpath.dirname(address) for address in addresses])
+    many = Counter(file.name for file in files)
+    below = [posixpath.relpath(address, shared) for address in addresses]
+    return [f"{file.name if many[file.name] == 1 else place}.out" for file, place in zip(files, below)]
+
+
 def _answered(
     account: Account,
     job: BatchInferenceJob | BatchSegmentJob,
     number: int,
     file: locations.File,
+    name: str,
     batch: Batch | Segments,
     tell: Callable[[int, Tally], None],
 ) -> Tally:
-    """Answer one file, if that was not done before the job was killed; how its lines fared."""
+    """Answer one file under a name, if that was not done before the job was killed; how its lines fared."""
     note = f"{_notes(job)}/{number}.json"
     path = account.store.files.path(note)
     destination = job.job_output["s3DataDestination"]
-    place = destination["path"], f"{file.name.rpartition('/')[2]}.out"
+    place = destination["path"], name
     if path.exists() and locations.written(account, *place):
         return Tally(**orjson.loads(path.read_bytes()))
     with (
@@ -382,7 +397,7 @@ def _checked(
 def _check_paths(account: Account, job_input: dict[str, Any], job_output: dict[str, Any]) -> None:
     """Outside of transactions: S3 is asked what lies there."""
     for what, check, path in (
-        ("input", locations.readable, job_input["s3DataSource"]["path"]),
+        ("input", locations.beginning, job_input["s3DataSource"]["path"]),
         ("output", locations.check, job_output["s3DataDestination"]["path"]),
     ):
         try:

@@ -5,7 +5,7 @@ as ``file://`` too.
 import gzip
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -55,6 +55,28 @@ def readable(account: Account, location: str, *, deep: bool = False, suffix: str
             )
         return found
     return [found]
+
+
+def beginning(account: Account, location: str) -> list[File]:
+    """The files whose addresses begin like a location, in folders or not, in order of their addresses.
+
+    ``s3://bucket/in/users`` names ``in/users.json``, ``in/users2.json`` and ``in/users/x.json``.  Names that begin with
+    ``.`` or ``_`` are left out.  Raises InvalidInputException where there is none.
+    """
+    place = _resolve(account, location)
+    if isinstance(place, _InS3):
+        found: list[File] = list(s3.below(place.client, place.bucket, place.key, deep=True))
+    else:
+        found = _beginning_in_folder(account, place, location)
+    found = [file for file in found if file.name[0] not in "._"]
+    if not found:
+        raise InvalidInputException(f"{s3.REFUSED} {location}: no file's name begins like this.")
+    return found
+
+
+def address(file: File) -> str:
+    """Where a file lies, its folders divided by ``/``."""
+    return file.as_posix() if isinstance(file, Path) else file.location
 
 
 def size(file: File) -> int:
@@ -122,6 +144,20 @@ def _in_folder(path: Path, location: str, *, deep: bool) -> File | list[File]:
     if not path.is_dir():
         return []
     return sorted(file for file in (path.rglob("*") if deep else path.iterdir()) if file.is_file())
+
+
+def _beginning_in_folder(account: Account, path: Path, location: str) -> list[File]:
+    folder, begin = path, ""
+    if not location.endswith("/"):
+        with suppress(InvalidInputException):  # a folder that stands for a bucket: nobody may look beside it
+            folder, begin = _resolve(account, location.rpartition("/")[0] + "/"), path.name
+    if not folder.is_dir():
+        return []
+    found = []
+    for entry in folder.iterdir():
+        if entry.name.startswith(begin):
+            found += [file for file in ([entry] if entry.is_file() else entry.rglob("*")) if file.is_file()]
+    return sorted(found, key=address)
 
 
 def _in_s3(place: _InS3, *, deep: bool) -> File | list[File]:

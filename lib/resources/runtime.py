@@ -46,9 +46,6 @@ MAX_RESULTS_WITH_METADATA = 50
 MAX_METADATA_COLUMNS = 10
 VISITORS = 10_000  # kept per campaign
 MINUTE = 60
-EXPLORATION = {"explorationWeight": "0.3", "explorationItemAgeCutOff": "30.0"}
-SERVICE_WEIGHT = 0.1  # of recipes whose exploration nobody can set
-EXPLORES_BY_ITSELF = "aws-user-personalization-v2"
 USES_PROMOTIONS = ("USER_PERSONALIZATION", "RELATED_ITEMS", "POPULAR_ITEMS")
 GIVES_METADATA = ("aws-user-personalization-v2", "aws-personalized-ranking-v2", "aws-semantic-similarity")
 NEEDS = {"USER_PERSONALIZATION": ("userId",), "RELATED_ITEMS": ("itemId",)}
@@ -375,21 +372,13 @@ def _read(tx: Connection, account: Account, arn: str, known: Deployment | None, 
         live_in=live_in,
         read=read,
         now=_latest(loaded, live),
-        exploration=_exploration(recipe, campaign),
+        exploration=serving.exploration(recipe, config),
         due=-math.inf,
         stale_at=stale_at,
         behind=behind,
         visitors=visitors,
         asked=asked,
     )
-
-
-def _exploration(recipe: Recipe, campaign: Campaign) -> Exploration | None:
-    given = {**EXPLORATION, **((campaign.campaign_config or {}).get("itemExplorationConfig") or {})}
-    weight = SERVICE_WEIGHT if recipe.name == EXPLORES_BY_ITSELF else float(given["explorationWeight"])
-    if not recipe.explores or weight == 0:
-        return None
-    return Exploration(weight, float(given["explorationItemAgeCutOff"]))
 
 
 def _updated(tx: Connection, account: Account, known: Deployment, now: float) -> Deployment:
@@ -673,9 +662,9 @@ def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion |
         for item, promoted in zip(items, answer.promoted):
             if promoted:
                 item["promotionName"] = promotion.name
-                if recipe.name == EXPLORES_BY_ITSELF:
+                if recipe.name == serving.EXPLORES_BY_ITSELF:
                     item["reason"] = ["Promoted item"]
-    if answer.explored is not None and recipe.name == EXPLORES_BY_ITSELF:
+    if answer.explored is not None and recipe.name == serving.EXPLORES_BY_ITSELF:
         for item, explored in zip(items, answer.explored):
             if explored:
                 item["reason"] = ["Exploration"]

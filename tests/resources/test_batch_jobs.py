@@ -8,7 +8,7 @@ import pytest
 
 from lib import jobs
 from lib.recipes import RECIPES
-from lib.resources import batch_jobs
+from lib.resources import batch_jobs, locations
 from lib.resources.errors import InvalidInputException, LimitExceededException, ResourceInUseException
 from tests.resources.workflow import interactions
 from tests.small_recipe import RECIPE
@@ -92,6 +92,35 @@ def test_a_folder_gives_an_output_for_each_of_its_files(personalize, version):
     assert sorted(path.name for path in (personalize.data / "out").iterdir()) == ["a.json.out", "b.json.out"]
     assert answers(personalize, "b.json.out")[0]["input"] == {"userId": "b.json"}
     assert source == "s3://data/in/b.json"
+
+
+def test_a_path_names_every_file_that_begins_like_it(personalize, version):
+    for name in ("users.json", "users2.json", "users/x.json", "users/deep/y.json", "other.json", "users/_SUCCESS"):
+        write(personalize, f"in/{name}", {"userId": name})
+    assert run(personalize, version, "s3://data/in/users").status == "ACTIVE"
+    written = sorted(path.name for path in (personalize.data / "out").iterdir())
+    assert written == ["users.json.out", "users2.json.out", "x.json.out", "y.json.out"]
+    assert answers(personalize, "y.json.out")[0]["input"] == {"userId": "users/deep/y.json"}
+
+
+def test_files_of_one_name_in_several_folders_do_not_overwrite_each_others_answers(personalize, version):
+    for name in ("x.json", "a/x.json", "a/b/x.json", "a/y.json"):
+        write(personalize, f"in/{name}", {"userId": name})
+    assert run(personalize, version, "s3://data/in/").status == "ACTIVE"
+    for name, output in (("x.json", "x"), ("a/x.json", "a/x"), ("a/b/x.json", "a/b/x"), ("a/y.json", "y")):
+        assert answers(personalize, f"{output}.json.out")[0]["input"] == {"userId": name}
+
+
+def test_nobody_looks_beside_the_folder_that_stands_for_a_bucket(personalize, version):
+    beside = personalize.data.parent / f"{personalize.data.name}-private"
+    beside.mkdir()
+    (beside / "users.json").write_text('{"userId": "u1"}\n')
+    write(personalize, "users.json", {"userId": "u1"})
+    for source in ("s3://data", f"file://{personalize.data}"):
+        found = locations.beginning(personalize.account, source)
+        assert {file.parent for file in found} == {personalize.data}
+    with pytest.raises(InvalidInputException, match="lies outside the folders"):
+        create(personalize, version, f"file://{personalize.data}-pri")
 
 
 def test_a_filter_takes_values_from_each_line(personalize, version):
@@ -188,8 +217,12 @@ def test_exploration_is_configured_within_its_range(personalize, version, monkey
         config = {"itemExplorationConfig": {"explorationWeight": weight, "explorationItemAgeCutOff": age}}
         with pytest.raises(InvalidInputException, match="itemExplorationConfig"):
             create(personalize, version, source, batch_inference_job_config=config)
-    config = {"itemExplorationConfig": {"explorationWeight": "0", "explorationItemAgeCutOff": "30"}}
-    assert run(personalize, version, source, batch_inference_job_config=config).status == "ACTIVE"
+    outputs = {}
+    for name, weight in (("none", "0"), ("some", "0.8"), ("again", "0.8")):
+        config = {"itemExplorationConfig": {"explorationWeight": weight, "explorationItemAgeCutOff": "10000"}}
+        assert run(personalize, version, source, name, batch_inference_job_config=config).status == "ACTIVE"
+        outputs[name] = (personalize.data / "out" / "users.json.out").read_bytes()
+    assert outputs["none"] != outputs["some"] == outputs["again"]
 
 
 def test_more_files_than_the_quota_fail_the_job(personalize, version):

@@ -95,6 +95,16 @@ def test_the_objects_of_a_folder_are_imported_but_not_those_of_folders_in_it(per
     pd.testing.assert_frame_equal(rows, table)
 
 
+def test_objects_are_found_by_what_their_keys_begin_with(personalize, bucket):
+    keys = ["in/users.json", "in/users/_SUCCESS", "in/users/x.json", "in/users2.json", "in/visitors.json"]
+    for key in keys:
+        bucket.put_object(Bucket="news", Key=key, Body=b"x")
+    found = locations.beginning(personalize.account, "s3://news/in/users")
+    assert [locations.address(file) for file in found] == [f"s3://news/{keys[n]}" for n in (0, 2, 3)]
+    with pytest.raises(InvalidInputException, match="no file's name begins like this"):
+        locations.beginning(personalize.account, "s3://news/in/users3")
+
+
 def test_more_objects_than_one_answer_lists_are_all_found(bucket, personalize):
     def list_two_at_a_time(params, **_):
         return {**params, "MaxKeys": 2}
