@@ -223,7 +223,7 @@ def _left_out(table: pd.DataFrame, kind: str, named: set[str], *, excluding: boo
             raise ValueError(f"trainingDataConfig: {name} of {kind} cannot be excluded")
     if excluding:
         return [column for column in table.columns if column.upper() in named]
-    return [column for column in table.columns if column.upper() not in named | always[kind]]
+    return [column for column in table.columns if column.upper() not in named | always[kind] and column != WEIGHT]
 
 
 def _of_type(interactions: pd.DataFrame, event_type: str) -> np.ndarray:

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
-from scipy.optimize import minimize
 
 from lib.data import features
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
@@ -204,6 +203,8 @@ def _placed(datasets: Datasets, numbers: Catalogue, counts: sparse.csr_matrix, i
 
 def _learnt(past: Affinity, held_out: pd.DataFrame, queries: list[np.ndarray], seed: int) -> tuple[np.ndarray, float]:
     """(3,) weights under which the users of the held-out interactions are likeliest for their items, and the loss."""
+    from scipy.optimize import minimize  # most of the time that importing this module would take
+
     place = {user_id: n for n, user_id in enumerate(past.user_ids.tolist())}
     done = histories(held_out, past.catalogue)
     rows = np.array([place[user_id] for user_id in done.user_ids.tolist()], dtype=np.int64)

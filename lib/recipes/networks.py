@@ -172,6 +172,7 @@ class Events:
 
     offsets: (U + 1,) int64.  items, types, gaps, moments: (N,) int64: item, event type, time since the event before as
     ``gap_codes``, and the moment of the situation.  users, context: features of the U users and of the N events.
+    weights: (N,) float32, how much the prediction of each event counts, None for all alike.
     """
 
     offsets: np.ndarray
@@ -181,6 +182,7 @@ class Events:
     moments: np.ndarray
     users: "Side"
     context: "Side"
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,12 +371,15 @@ class Trainer:
         repeats = self.network.repeats(torch.from_numpy(lag_codes(lag)), types[torch.from_numpy(row)])
         logits = logits.scatter_add_(1, history[torch.from_numpy(row)], repeats * torch.from_numpy(lag > 0))
         answer = torch.from_numpy(local[predicted])
-        if log_share is None:
+        weights = None if events.weights is None else torch.from_numpy(events.weights[target])
+        if log_share is None and weights is None:
             return F.cross_entropy(logits, answer)
+        if log_share is None:
+            return _mean(F.cross_entropy(logits, answer, reduction="none"), weights)
         # an item that entered with chance q stands for 1 / q of its kind, the answer for itself alone
         counted, total = logits.gather(1, answer[:, None])[:, 0], logits.logsumexp(1)
         alone = counted + torch.from_numpy(log_share)[answer]
-        return (total + torch.log1p(torch.exp(alone - total) - torch.exp(counted - total)) - alone).mean()
+        return _mean(total + torch.log1p(torch.exp(alone - total) - torch.exp(counted - total)) - alone, weights)
 
     def _candidates(self, needed: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Items of a step, ascending, and the log of the chance that each is among them (None where all are)."""
@@ -385,3 +390,7 @@ class Trainer:
         rows = np.union1d(needed, drawn)
         chance = 1 - (1 - share) * (1 - self.chance[rows]) ** n
         return rows, np.log(chance).astype(np.float32)
+
+
+def _mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from lib.data.datasets import Catalogue, Datasets
 from lib.recipes import files
@@ -72,8 +71,8 @@ class AimedFit:
         start = start.model if isinstance(start, Tilted) else start
         model = self.fit(datasets, parameters, seed=seed, progress=progress, start=start)
         worth = datasets.items.set_index("ITEM_ID")[self.column].reindex(model.catalogue.item_ids)
-        worth = pd.to_numeric(worth, errors="coerce").to_numpy(dtype=np.float64)
-        place = rankdata(np.nan_to_num(worth, nan=-np.inf), method="min") - 1  # without a value: the least
+        worth = pd.to_numeric(worth, errors="coerce")
+        place = worth.rank(method="min", na_option="top").to_numpy() - 1  # without a value: the least
         return Tilted(model, (self.strength * place / max(1.0, place.max())).astype(np.float32))
 
 

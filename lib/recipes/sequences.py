@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from lib.data import features
-from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
+from lib.data.datasets import WEIGHT, Catalogue, Datasets, Histories, History, catalogue, histories
 from lib.data.features import Features
 from lib.recipes import choices, files, likeness, places, situation, transitions
 from lib.recipes.choices import Lists
@@ -262,10 +262,15 @@ def fit(
     held = np.zeros(len(done.user_ids), np.int64) if start else _held_out(np.diff(done.offsets), rng)
     kept = np.arange(len(done.items)) < np.repeat(done.offsets[1:] - held, np.diff(done.offsets))
     train = _part(done, kept)
+    weights = rows[WEIGHT].to_numpy(dtype=np.float32) if WEIGHT in rows else None
+    rows = rows.drop(columns=WEIGHT, errors="ignore")
     known = start.features if start else _features(datasets, rows[kept])
+    counted = train  # of events that weigh less, as many as their weight
+    if weights is not None:
+        counted = _part(train, rng.random(len(train.items)) < weights[kept])
     now = situation.fit(
-        train.items,
-        train.times,
+        counted.items,
+        counted.times,
         situation.creation_times(datasets, numbers),
         recency=plan.recency,
         seed=seed,
@@ -275,7 +280,9 @@ def fit(
     items = _side(encoded)
     users = _side(features.aligned(known["users"], datasets.users, "USER_ID", done.user_ids))
     context = _side(known["context"]({name: rows[name].to_numpy(dtype=object) for name in rows}, len(rows)))
-    events = _events(train, len(numbers.event_types), now, users, context.part(kept))
+    events = _events(
+        train, len(numbers.event_types), now, users, context.part(kept), None if weights is None else weights[kept]
+    )
 
     network = plan.network(n_items, len(numbers.event_types), _sizes(known))
     with torch.no_grad():
@@ -392,7 +399,14 @@ def _side(encoded: features.Encoded) -> Side:
     return Side(encoded.categories, encoded.dense)
 
 
-def _events(done: Histories, n_event_types: int, now: Situation, users: Side, context: Side) -> Events:
+def _events(
+    done: Histories,
+    n_event_types: int,
+    now: Situation,
+    users: Side,
+    context: Side,
+    weights: np.ndarray | None = None,
+) -> Events:
     return Events(
         done.offsets,
         done.items.astype(np.int64),
@@ -401,6 +415,7 @@ def _events(done: Histories, n_event_types: int, now: Situation, users: Side, co
         now.moment(done.times),
         users,
         context,
+        weights,
     )
 
 

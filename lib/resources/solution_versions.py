@@ -202,11 +202,10 @@ def _study_files(arn: str) -> str:
 def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
     """Tune and train; what is returned makes the version ACTIVE.
 
-    A training that was interrupted goes on where it was, as long as the data is the same.
+    A training that was interrupted goes on with what the store has of it, as long as the data is the same.
     Raises ValueError or InvalidInputException with what is wrong with the data, and what would do.
     """
     version = records.find(account, SolutionVersion, arn)
-    _check_available(version.solution_config or {})
     data = training_data(account, version)
     with account.store.files.working(version_files(arn)) as folder:
         start_afresh_if_changed(folder, data)
@@ -398,16 +397,6 @@ def start_afresh_if_changed(folder: Path, data: Datasets) -> None:
 def _fingerprint(table: pd.DataFrame) -> dict[str, Any]:
     rows = pd.util.hash_pandas_object(table, index=False).to_numpy()
     return {"columns": list(table.columns), "rows": len(table), "sha256": hashlib.sha256(rows.tobytes()).hexdigest()}
-
-
-def _check_available(config: Mapping[str, Any]) -> None:
-    """Refuse to train as if a setting had been followed that no recipe can follow yet."""
-    weights = _event_weights(config) or {}
-    if len(set(weights.values())) > 1:
-        raise InvalidInputException(
-            "eventsConfig: weights that differ between event types are not available in this version: "
-            "give all the same weight, or none."
-        )
 
 
 def _check_update(solution_arn: str, recipe: Recipe | None, existing: list[SolutionVersion]) -> None:

@@ -216,7 +216,10 @@ class Application:
             members = orjson.loads(body)
         except orjson.JSONDecodeError:
             return False
-        return isinstance(members, dict) and self.at_hand(members)
+        try:
+            return isinstance(members, dict) and self.at_hand(members)
+        except Exception:
+            return False  # what is wrong shows, and is told, where the operation is performed
 
     def _answer(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> Awaitable[wire.Answer]:
         operation = model.paths().get(scope["path"])

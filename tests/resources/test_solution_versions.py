@@ -200,12 +200,6 @@ def test_a_training_that_was_killed_goes_on_with_the_same_data_only(personalize)
     assert model.stat().st_mtime_ns != before
 
 
-def test_weights_that_no_recipe_can_follow_yet_are_not_passed_over():
-    events = [{"eventType": "a", "weight": 0.1}, {"eventType": "b"}]
-    with pytest.raises(InvalidInputException, match=r"weights.*not available in this version"):
-        solution_versions._check_available({"eventsConfig": {"eventParametersList": events}})
-
-
 def test_an_objective_leads_towards_worthy_items_the_more_the_more_sensitive(personalize, monkeypatch):
     name = "aws-user-personalization"
     monkeypatch.setitem(RECIPES, name, replace(RECIPES["aws-popularity-count"], name=name, load=_load))

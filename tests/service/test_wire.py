@@ -256,6 +256,16 @@ def test_what_is_at_hand_is_answered_without_a_thread_of_its_own(account, log):
     assert threads["far"].startswith("operation") and not threads["near"].startswith("operation")
 
 
+def test_what_fails_while_it_is_looked_for_is_answered_by_a_thread(account, log):
+    def broken(members):
+        raise OSError("no database")
+
+    operations = {"get_recommendations": lambda account, *, user_id=None: {"itemList": []}}
+    application = http.Application(Dispatcher(account, operations), authorise=allow, log=log.append, at_hand=broken)
+    with listening(application) as url:
+        assert raw(url, post("/recommendations", b'{"userId": "u"}')).startswith(b"HTTP/1.1 200 ")
+
+
 def test_metrics_tell_what_campaigns_consume(account, log):
     application = http.Application(
         Dispatcher(account, OPERATIONS), authorise=allow, log=log.append, campaign_tps=lambda: {"arn:c": (2.5, 1.0)}
