@@ -321,7 +321,7 @@ def _work(account: Account, job: Row, slot: str) -> None:
     except Terminated:
         end(lambda tx: jobs.change(tx, job.id, state=State.PENDING, slot=None))
         raise
-    except (ValueError, ApiError) as error:
+    except (ValueError, ApiError, ConnectionError, PermissionError) as error:
         _log(account, job)
         end(ended(work.failed, str(error)))
     except Exception as error:

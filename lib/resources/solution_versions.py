@@ -202,7 +202,7 @@ def _study_files(arn: str) -> str:
 def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
     """Tune and train; what is returned makes the version ACTIVE.
 
-    A training that was interrupted goes on where it was, as long as the data is the same.
+    A training that was interrupted goes on with what the store has of it, as long as the data is the same.
     Raises ValueError or InvalidInputException with what is wrong with the data, and what would do.
     """
     version = records.find(account, SolutionVersion, arn)

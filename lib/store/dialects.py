@@ -58,7 +58,11 @@ def postgresql(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, record: object) -> None:
-        connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{BUSY_SECONDS}s"])
+        connection.execute(  # a machine that lost its power holds what it holds for a minute, not for hours
+            "SELECT set_config('lock_timeout', %s, false), set_config('tcp_keepalives_idle', '30', false),"
+            " set_config('tcp_keepalives_interval', '10', false), set_config('tcp_keepalives_count', '3', false)",
+            [f"{BUSY_SECONDS}s"],
+        )
         connection.execute(  # answers wait for the disk, whatever the server's settings say
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
@@ -95,27 +99,27 @@ def watcher(engine: Engine) -> tuple[Callable[[], Any], str, type[Exception] | t
 
 @contextmanager
 def holding(engine: Engine, name: str, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock of a PostgreSQL database during the block, if it is free; it ends with the connection.
-
-    The server misses a machine that lost its power within a minute.
-    """
+    """Hold a lock of a PostgreSQL database during the block, if it is free; it ends with the connection."""
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
     with engine.connect() as connection:
         with connection.begin():
-            connection.exec_driver_sql(
-                "SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_count', '3', false),"
-                " set_config('tcp_keepalives_interval', '10', false), set_config('lock_timeout', '0', true)"
-            )
+            if wait:
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
             lock = "pg_advisory_lock(%s) IS NOT NULL" if wait else "pg_try_advisory_lock(%s)"
             got = connection.exec_driver_sql(f"SELECT {lock}", (key,)).scalar_one()
         try:
             yield got
         finally:
-            try:
-                with connection.begin():
-                    connection.exec_driver_sql("SELECT pg_advisory_unlock(%s) WHERE %s", (key, got))
-            except OperationalError:  # the connection was lost, and the lock with it
-                connection.invalidate()
+            if got:
+                _give_back(connection, key)
+
+
+def _give_back(connection: Connection, key: int) -> None:
+    try:
+        with connection.begin():
+            connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (key,))
+    except OperationalError:  # the connection was lost, and the lock with it
+        connection.invalidate()
 
 
 def refuse_unfit(connection: Connection) -> None:

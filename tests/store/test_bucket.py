@@ -189,6 +189,21 @@ def test_a_job_that_another_machine_has_taken_over_is_ended_by_that_one_alone(ma
     assert [part.rpartition("/")[2] for part in one.list_datasets()["datasets"][0].parts] == ["first"]
 
 
+def test_a_job_says_why_the_bucket_did_not_take_what_it_made(machine, monkeypatch):
+    def refuse(bucket, file, key):
+        with bucket._asking(key):
+            raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+    one = machine()
+    dataset = one.dataset(one.group())
+    monkeypatch.setattr(Bucket, "upload", refuse)
+    job = one.load(dataset, interactions(), "first")
+    assert job.status == "CREATE FAILED"
+    assert job.failure_reason.startswith("s3://store/of/news/content/datasets/news/INTERACTIONS/first/")
+    assert job.failure_reason.endswith("answers (AWS_ENDPOINT_URL_S3), and try again")
+    assert one.list_datasets()["datasets"][0].parts == ()
+
+
 @pytest.mark.parametrize("broken", ["upload", "write"])
 def test_what_breaks_off_before_it_is_published_leaves_the_former_content(files, monkeypatch, broken):
     def break_off(*_):
