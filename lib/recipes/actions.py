@@ -53,7 +53,7 @@ class NextBestAction:
     action_ids: (A,) str, sorted.  described: (A, F) float32, columns of Actions as numbers.  own: (A, 1 + D) weights, 0
     for an action the training did not know.  personalised: (A,) bool.  values: (A,) business worth, 0 for none.
     shared: (1 + D,), by_column: (F, 1 + D), by_past: (P,) weights.  places: (I, K) float32 of the items.  kept: the
-    values of Users' categories that count.  mean, scale: (D,) of the users' state.  penalty: that was chosen.
+    values of Users' categories that count.  mean, scale: (D,) of the users' state.  penalty: chosen, 0 for none.
     """
 
     catalogue: Catalogue
@@ -244,7 +244,7 @@ def fit(
     state = np.clip((state - mean) / scale, -FAR, FAR)
     about = np.stack([past(request, len(model.action_ids))[a] for request, a in zip(requests, action)])
     problem = _Problem(np.hstack([np.ones((len(state), 1)), state]), about, action, taken, model.described)
-    penalty = start.penalty if isinstance(start, NextBestAction) else _penalty(problem)
+    penalty = getattr(start, "penalty", 0.0) or _penalty(problem)
     progress(Progress(step=2, steps=3, measures={"penalty": penalty}))
     together, by_past, loss = problem.solve(penalty, np.arange(len(taken)))
     n = len(model.action_ids)
@@ -287,7 +287,7 @@ def _untrained(datasets: Datasets, seed: int) -> NextBestAction:
         kept=kept,
         mean=np.zeros(n_state),
         scale=np.ones(n_state),
-        penalty=PENALTIES[0],
+        penalty=0.0,
         actions=columns,
         users=users,
     )
