@@ -34,7 +34,8 @@ lab: env  ## open the notebooks in JupyterLab
 serve: env  ## answer boto3 on loopback: PORT=8400, STORE=runs/quickstart/store
 	@$(PYTHON) -m lib.service --host 127.0.0.1 --port $(PORT) --store $(STORE)
 
-test: lint unit notebooks  ## everything that is checked
+test: lint  ## everything that is checked, tests and notebooks side by side
+	@$(MAKE) --no-print-directory --jobs=2 unit notebooks
 
 lint: env  ## style and format of the code
 	$(BIN)/ruff check .

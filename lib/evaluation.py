@@ -27,6 +27,7 @@ from lib import metrics
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
 from lib.data.splits import Split, split_time
 from lib.ranking import SCORED_AT_ONCE, Ranked, rank, recommend
+from lib.recipes.actions import action_histories, folded, until
 from lib.recipes.recipe import Model, Progress, Recipe, Request, Segmenter, Value
 from lib.reproducible import fix
 
@@ -37,6 +38,12 @@ HISTORY_LENGTHS = (0, 1, 5, 20, 100)  # lower bounds of the slices by history le
 
 SEGMENT_SHARE = 0.01  # of all users, that a segment of an evaluation holds
 MOST_QUERIES = 5_000  # of an evaluation of segments
+
+ACTION_METRICS = (
+    "coverage",
+    *(f"normalized_discounted_cumulative_gain_at_{k}" for k in (5, 10, 25)),
+    *("precision", "recall", "area_under_the_curve"),
+)
 
 NDCG = "normalized_discounted_cumulative_gain_at_25"
 
@@ -149,6 +156,62 @@ def evaluate(
         return recommend(model, requests, k, _allowed(requests, born, len(item_ids), repeats), chances=True)
 
     return _table(questions, answer, item_ids, split, datasets, objective)
+
+
+def evaluate_actions(model: Model, split: Split, datasets: Datasets) -> pd.DataFrame:
+    """One row a user of a split of action interactions, at the time of the first one that was held out.
+
+    Columns USER_ID, NOW, RECOMMENDED (action ids, best first), RELEVANT (those that were taken), HIT_RANKS (as above);
+    CHANCES and TAKEN of all actions that the user met then, each once.
+    """
+    held_out, ids = split.held_out, model.action_ids
+    users = held_out["USER_ID"].to_numpy(dtype=str)
+    user_ids, first = np.unique(users, return_index=True)  # ordered by time: first is oldest
+    times = held_out["TIMESTAMP"].to_numpy(dtype=np.int64)[first]
+    done, items = action_histories(split.known, ids), histories(datasets.interactions, model.catalogue)
+    requests = [
+        Request(history=until(items.of(user_id), now), now=int(now), user=_facts(row), actions=done.of(user_id))
+        for user_id, now, row in zip(user_ids, times, _rows_of(datasets.users, user_ids))
+    ]
+    chances = model.chances(requests) if requests else np.zeros((0, len(ids)))
+    order = model.preference
+    ranked = rank(chances[:, order].astype(np.float32), min(K, len(ids))).items
+    action = pd.Index(ids).get_indexer(held_out["ACTION_ID"].to_numpy(dtype=str))
+    taken = held_out["EVENT_TYPE"].map(folded).to_numpy() == "taken"
+    of_user, rows = held_out.groupby(users).indices, []
+    for n, own in enumerate(of_user[user_id] for user_id in user_ids):
+        seen, relevant = (
+            np.unique(action[own][action[own] >= 0]),
+            np.unique(action[own][taken[own] & (action[own] >= 0)]),
+        )
+        shown = order[ranked[n]]
+        places = 1 + np.flatnonzero(np.isin(shown, relevant))
+        rows.append(
+            [user_ids[n], times[n], ids[shown], ids[relevant], places, chances[n, seen], np.isin(seen, relevant)]
+        )
+    columns = ["USER_ID", "NOW", "RECOMMENDED", "RELEVANT", "HIT_RANKS", "CHANCES", "TAKEN"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def action_metrics(table: pd.DataFrame, n_actions: int) -> dict[str, float]:
+    """Personalize's metrics of a recipe for actions, rounded to 4 decimals; 0 where nothing was held out.
+
+    NDCG is the mean over users who took something.  Precision and recall are of the action in the first place, the next
+    best one.  The area under the curve is over all actions that users met: were those taken the likelier ones?
+    """
+    if not len(table):
+        return dict.fromkeys(ACTION_METRICS, 0.0)
+    found = {"coverage": len(np.unique(np.concatenate([*table["RECOMMENDED"]]))) / n_actions}
+    hits = hit_matrix(table[table["RELEVANT"].map(len) > 0])
+    for k in (5, 10, 25):
+        found[f"normalized_discounted_cumulative_gain_at_{k}"] = metrics.ndcg(hits, k).mean() if len(hits) else 0.0
+    ids = np.unique(np.concatenate([*table["RECOMMENDED"], *table["RELEVANT"]]))
+    first = np.array([ids == shown[0] for shown in table["RECOMMENDED"]])
+    taken = np.array([np.isin(ids, relevant) for relevant in table["RELEVANT"]])
+    found["precision"], found["recall"] = metrics.precision_and_recall(first, taken)
+    area = metrics.area_under_curve(np.concatenate([*table["CHANCES"]]), np.concatenate([*table["TAKEN"]]).astype(bool))
+    found["area_under_the_curve"] = 0.0 if np.isnan(area) else area
+    return {name: round(float(found[name]), 4) for name in ACTION_METRICS}
 
 
 def evaluate_oracle(

@@ -3,8 +3,8 @@
 A job is a row of the store.  A worker process holds the lock of a *slot* while it works, so a running job whose slot
 nobody holds belonged to a process that was killed: the next holder of the slot runs it again, once, or marks it failed.
 Slots bound how much runs at a time: trainings one (they use all cores), imports a few beside it.  They are the store's:
-machines that share one, PostgreSQL and a folder that keeps locks across machines, share its slots and take over from
-each other, so what a second machine adds is answers, not trainings side by side.
+machines that share one, PostgreSQL and a bucket or a folder that keeps locks across machines, share its slots and take
+over from each other, so what a second machine adds is answers, not trainings side by side.
 """
 
 import argparse
@@ -33,7 +33,6 @@ from lib.resources import (
     metric_attributions,
     recommenders,
     records,
-    s3,
     schedule,
     solution_versions,
 )
@@ -49,6 +48,7 @@ from lib.resources.quotas import quotas
 from lib.resources.recommenders import Recommender
 from lib.resources.solution_versions import SolutionVersion
 from lib.store import jobs
+from lib.store.bucket import connect
 from lib.store.database import Store, is_full
 from lib.store.jobs import State
 
@@ -118,6 +118,7 @@ def open_account(
     location: str | Path,
     *,
     files: str | Path | None = None,
+    cache: str | Path | None = None,
     region: str = "us-east-1",
     account_id: str = "123456789012",
     buckets: Mapping[str, str | Path] | None = None,
@@ -127,9 +128,9 @@ def open_account(
 ) -> Account:
     """The account of a store, with the machine's clock, whose pending jobs are worked on by processes of their own.
 
-    location, files: as ``Store.open`` takes them.
+    location, files, cache: as ``Store.open`` takes them.
     """
-    store = Store.open(location, files)
+    store = Store.open(location, files, cache)
     folders = {name: Path(folder).absolute() for name, folder in (buckets or {}).items()}
     command = [sys.executable, "-m", "lib.jobs", *store.options(), "--region", region]
     command += ["--account-id", account_id, "--seed", str(seed), "--settling", str(settling.total_seconds())]
@@ -146,7 +147,7 @@ def open_account(
         quotas=quotas(changed_quotas or {}),
         wake=_Waker(store, command),
         buckets=folders,
-        s3=s3.connect,
+        s3=connect,
         seed=seed,
         settling=settling,
     )
@@ -258,7 +259,7 @@ def _take_one(account: Account) -> bool:
                 _recover(account, slot)
                 job = _claim(account, lane, slot)
                 if job is not None:
-                    _work(account, job)
+                    _work(account, job, slot)
                     return True
     return False
 
@@ -293,37 +294,44 @@ def _claim(account: Account, lane: str, slot: str) -> Row | None:
         return job
 
 
-def _work(account: Account, job: Row) -> None:
+def _work(account: Account, job: Row, slot: str) -> None:
     """Do a job and say how it ended, in one transaction with what it made."""
     work = WORK[job.kind]
     reporter = _Reporter(account.store, job)
+
+    def end(change: Callable[[Connection], None]) -> None:
+        with account.store.transaction() as tx:
+            # A lock in the database goes with its connection, and somebody may have taken the job over since.
+            if any((row.id, row.attempt) == (job.id, job.attempt) for row in jobs.of_slot(tx, slot)):
+                change(tx)
+
+    def ended(status: Status, reason: str | None = None) -> Callable[[Connection], None]:
+        return lambda tx: _end(tx, account, job, status, reason)
+
+    def done(tx: Connection) -> None:
+        publish(tx)
+        _end(tx, account, job, work.done, None)
+
     try:
         reporter.check(job.stop)
         publish = work.run(account, job.arn, reporter)
-        with account.store.transaction() as tx:
-            publish(tx)
-            _end(tx, account, job, work.done, None)
+        end(done)
     except Stopped:
-        with account.store.transaction() as tx:
-            _end(tx, account, job, Status.CREATE_STOPPED, None)
+        end(ended(Status.CREATE_STOPPED))
     except Terminated:
-        with account.store.transaction() as tx:
-            jobs.change(tx, job.id, state=State.PENDING, slot=None)
+        end(lambda tx: jobs.change(tx, job.id, state=State.PENDING, slot=None))
         raise
     except (ValueError, ApiError) as error:
         _log(account, job)
-        with account.store.transaction() as tx:
-            _end(tx, account, job, work.failed, str(error))
+        end(ended(work.failed, str(error)))
     except Exception as error:
         if is_full(error):
             reason = f"No space is left where the store is, {account.store.location}: free some, and create it again."
-            with account.store.transaction() as tx:
-                _end(tx, account, job, work.failed, reason)
+            end(ended(work.failed, reason))
             return
         log = _log(account, job)
-        with account.store.transaction() as tx:
-            reason = f"Internal error: {type(error).__name__}: {str(error)[:200]}. The traceback is in {log}."
-            _end(tx, account, job, work.failed, reason)
+        reason = f"Internal error: {type(error).__name__}: {str(error)[:200]}. The traceback is in {log}."
+        end(ended(work.failed, reason))
 
 
 def _end(tx: Connection, account: Account, job: Row, status: Status, reason: str | None) -> None:
@@ -366,7 +374,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Work on the jobs of a store until there is none left, and a little longer."""
     parser = argparse.ArgumentParser(prog="python -m lib.jobs", description=main.__doc__)
     parser.add_argument("--store", required=True, help="the store's folder, or the URL of its PostgreSQL database")
-    parser.add_argument("--files", help="the folder for the files of a store in a database")
+    parser.add_argument("--files", help="the folder or bucket for the files of a store in a database")
+    parser.add_argument("--cache", help="the folder for copies of files in a bucket")
     parser.add_argument("--region", default="us-east-1")
     parser.add_argument("--account-id", default="123456789012")
     parser.add_argument("--seed", type=int, default=0)
@@ -384,6 +393,7 @@ def main(arguments: list[str] | None = None) -> None:
         account = open_account(
             given.store,
             files=given.files,
+            cache=given.cache,
             region=given.region,
             account_id=given.account_id,
             buckets=dict(entry.split("=", 1) for entry in given.bucket),

@@ -22,11 +22,21 @@ import pandas as pd
 
 from lib.data.datasets import Datasets
 from lib.data.splits import Split, split_newest, split_users
-from lib.evaluation import evaluate, evaluate_segments, segment_metrics, solution_metrics
+from lib.evaluation import (
+    action_metrics,
+    evaluate,
+    evaluate_actions,
+    evaluate_segments,
+    segment_metrics,
+    solution_metrics,
+)
 from lib.recipes.recipe import Model, Progress, Recipe, Value
 from lib.reproducible import fix
 
-MEASURED = ("USER_PERSONALIZATION", "PERSONALIZED_RANKING", "RELATED_ITEMS", "POPULAR_ITEMS", "USER_SEGMENTATION")
+MEASURED = (
+    *("USER_PERSONALIZATION", "PERSONALIZED_RANKING", "RELATED_ITEMS", "POPULAR_ITEMS"),
+    *("USER_SEGMENTATION", "PERSONALIZED_ACTIONS"),
+)
 STEPS = 1000  # one scale for a whole training
 PHASES = {"split": (0, 600), "evaluation": (600, 650), "served": (650, STEPS)}  # where each lies on it
 
@@ -58,7 +68,8 @@ def train(
         if not split_model.exists():
             listen = _listener(folder, "split", progress)
             fix(seed)
-            model = recipe.fit(replace(datasets, interactions=split.train), parameters, seed=seed, progress=listen)
+            known = _training_part(recipe, datasets, split)
+            model = recipe.fit(known, parameters, seed=seed, progress=listen)
             with written(split_model) as aside:
                 model.save(aside)
         model = recipe.load(split_model)  # also when just fitted: a training that was killed gives the same bytes
@@ -67,6 +78,9 @@ def train(
             if recipe.recipe_type == "USER_SEGMENTATION":
                 table = evaluate_segments(model, split, datasets, recipe.queries, seed=seed)
                 found = segment_metrics(table)
+            elif recipe.recipe_type == "PERSONALIZED_ACTIONS":
+                table = evaluate_actions(model, split, datasets)
+                found = action_metrics(table, len(model.action_ids))
             else:
                 table = evaluate(
                     model, split, datasets, recipe.recipe_type, event_weights=event_weights, objective=objective
@@ -83,10 +97,27 @@ def train(
 
 
 def _split(recipe: Recipe, datasets: Datasets, seed: int) -> Split:
-    """Personalize's: of segments each user's newest fifth is held out, else a part of a tenth of the users."""
+    """Personalize's: of segments each user's newest fifth is held out, else a part of a tenth of the users.
+
+    Recipes for actions are tested on action interactions; where nobody has two of them, nothing is held out.
+    """
     if recipe.recipe_type == "USER_SEGMENTATION":
         return split_newest(datasets.interactions, share=0.2)
-    return split_users(datasets.interactions, seed=seed)
+    if recipe.recipe_type != "PERSONALIZED_ACTIONS":
+        return split_users(datasets.interactions, seed=seed)
+    done = datasets.action_interactions
+    if done is None or done["USER_ID"].nunique() < 2 or not done["USER_ID"].duplicated().any():
+        nothing = pd.DataFrame({name: [] for name in ("USER_ID", "ACTION_ID", "EVENT_TYPE", "TIMESTAMP")})
+        return Split(done, nothing, nothing)
+    return split_users(done, seed=seed)
+
+
+def _training_part(recipe: Recipe, datasets: Datasets, split: Split) -> Datasets:
+    """The data without what the model is tested on."""
+    if recipe.recipe_type != "PERSONALIZED_ACTIONS":
+        return replace(datasets, interactions=split.train)
+    tested = datasets.interactions["USER_ID"].isin(split.held_out["USER_ID"])
+    return replace(datasets, interactions=datasets.interactions[~tested], action_interactions=split.train)
 
 
 def update(

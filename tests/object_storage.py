@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.request import Request, urlopen
 
-import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+
+from lib.store import bucket
 
 SETTINGS = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -38,7 +39,9 @@ def empty(url: str) -> None:
 
 
 def configured(url: str, monkeypatch: pytest.MonkeyPatch):
-    """A client, from an environment that says where S3 is, as its users would say it."""
+    """A client, from an environment that says where S3 is, as its users would say it.  Making one takes a while."""
     for name, value in {**SETTINGS, "AWS_ENDPOINT_URL_S3": url}.items():
         monkeypatch.setenv(name, value)
-    return boto3.Session().client("s3")
+    if bucket.connect().meta.endpoint_url != url:
+        bucket._client.cache_clear()
+    return bucket.connect()

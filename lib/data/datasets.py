@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from lib.data.schema import Schema, canonical_type
+from lib.data.schema import RECORDS, Schema, canonical_type
 
 MIN_INTERACTIONS, MIN_USERS, MIN_USER_SHARE = 1000, 25, 0.01
 MAX_EVENT_TYPES = 10  # together with the columns of context
@@ -17,14 +17,17 @@ WEIGHT = "weight"  # column of interactions that select_events adds; no column o
 class Datasets:
     """The tables of one dataset group, columns named as in their schemas.
 
-    interactions: rows ordered by TIMESTAMP, ties in file order.  items, users: one row an id, ordered by id; None where
-    the group has no such dataset.  schemas: dataset type in upper case (``INTERACTIONS``, …) -> its schema.
+    interactions, action_interactions: rows ordered by TIMESTAMP, ties in file order.  items, users, actions: one row an
+    id, ordered by id.  None where the group has no such dataset.
+    schemas: dataset type in upper case (``INTERACTIONS``, …) -> its schema.
     """
 
     interactions: pd.DataFrame
     items: pd.DataFrame | None = None
     users: pd.DataFrame | None = None
     schemas: Mapping[str, Schema] = field(default_factory=dict)
+    actions: pd.DataFrame | None = None
+    action_interactions: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,7 @@ def exclude_columns(datasets: Datasets, training_data_config: Mapping[str, Mappi
     excluded, included = config.get("excludedDatasetColumns"), config.get("includedDatasetColumns")
     if excluded and included:
         raise ValueError("Give either excludedDatasetColumns or includedDatasetColumns, not both")
-    tables = {"INTERACTIONS": datasets.interactions, "ITEMS": datasets.items, "USERS": datasets.users}
+    tables = {kind: getattr(datasets, kind.lower()) for kind in RECORDS}
     schemas = dict(datasets.schemas)
     for name, columns in (excluded or included or {}).items():
         kind = canonical_type(name)
@@ -207,7 +210,7 @@ def exclude_columns(datasets: Datasets, training_data_config: Mapping[str, Mappi
         if kind in schemas:
             kept = tuple(field for field in schemas[kind].fields if field.name not in left_out)
             schemas[kind] = replace(schemas[kind], fields=kept)
-    return Datasets(interactions=tables["INTERACTIONS"], items=tables["ITEMS"], users=tables["USERS"], schemas=schemas)
+    return Datasets(**{kind.lower(): table for kind, table in tables.items()}, schemas=schemas)
 
 
 def _left_out(table: pd.DataFrame, kind: str, named: set[str], *, excluding: bool) -> list[str]:
@@ -215,6 +218,8 @@ def _left_out(table: pd.DataFrame, kind: str, named: set[str], *, excluding: boo
         "INTERACTIONS": {"USER_ID", "ITEM_ID", "TIMESTAMP", "EVENT_TYPE"},
         "ITEMS": {"ITEM_ID"},
         "USERS": {"USER_ID"},
+        "ACTIONS": {"ACTION_ID"},
+        "ACTION_INTERACTIONS": {"USER_ID", "ACTION_ID", "TIMESTAMP", "EVENT_TYPE"},
     }
     for name in sorted(named):
         if name not in (column.upper() for column in table.columns):

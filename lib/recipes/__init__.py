@@ -3,6 +3,7 @@
 Importing this costs no torch: the families that need it load it when they train or when a model is read.
 """
 
+from lib.recipes.actions import NEXT_BEST_ACTION
 from lib.recipes.affinity import ITEM_AFFINITY, ITEM_ATTRIBUTE_AFFINITY
 from lib.recipes.neighbours import SIMILAR_ITEMS, SIMS
 from lib.recipes.popularity import POPULARITY_COUNT
@@ -24,6 +25,7 @@ RECIPES: dict[str, Recipe] = {
         SEMANTIC_SIMILARITY,
         POPULARITY_COUNT,
         TRENDING_NOW,
+        NEXT_BEST_ACTION,
         ITEM_AFFINITY,
         ITEM_ATTRIBUTE_AFFINITY,
         HRNN,

@@ -57,7 +57,8 @@ class Request:
 
     now: epoch seconds; ages of items count back from it.  item: position in the catalogue of the item that related ones
     are wanted for, -1 for none or an unknown one.  user: the user's row of the Users dataset.  context: column of
-    Interactions -> value, for this request only.
+    Interactions -> value, for this request only.  actions: what the user did about actions, as positions among the
+    model's, None for nothing; only models of actions look at it.
     """
 
     history: History
@@ -65,6 +66,7 @@ class Request:
     item: int = -1
     user: Mapping[str, object] = field(default_factory=dict)
     context: Mapping[str, str] = field(default_factory=dict)
+    actions: History | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

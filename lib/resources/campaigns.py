@@ -32,7 +32,7 @@ class CampaignUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """A solution version that answers GetRecommendations or GetPersonalizedRanking."""
+    """A solution version that answers requests."""
 
     KIND: ClassVar = "campaign"
     PARENT: ClassVar = "solution_arn"

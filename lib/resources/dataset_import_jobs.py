@@ -117,13 +117,12 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
             f"{account.quotas[quota]:g}: split it."
         )
     part = f"{folder_name(dataset)}/{job.job_name}"
-    folder = account.store.files.path(part)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(account, dataset)
     interactions = dataset.dataset_type == "INTERACTIONS"
     minimum = int(account.quotas["minimum_interactions"]) if interactions else 1
-    tables.import_csv(files, schema, folder, now=int(account.now().timestamp()), minimum=minimum)
-    count = count_import(account, job, dataset, folder)
+    with account.store.files.working(part) as folder:
+        tables.import_csv(files, schema, folder, now=int(account.now().timestamp()), minimum=minimum)
+        count = count_import(account, job, dataset, folder)
 
     def publish(tx: Connection) -> None:
         count(tx)
@@ -139,9 +138,8 @@ def _sweep(account: Account, dataset: Dataset) -> None:
 
     What an import replaces is removed by the next one only, so that a training that is reading it can end.
     """
-    for folder in account.store.files.path(folder_name(dataset)).iterdir():
-        name = f"{folder_name(dataset)}/{folder.name}"
-        if name not in dataset.parts and not folder.name.startswith("."):
+    for name in account.store.files.names(folder_name(dataset)):
+        if name not in dataset.parts:
             account.store.files.remove(name)
 
 

@@ -187,6 +187,8 @@ def load(account: Account, dataset_group_arn: str, *, live_interactions: bool = 
         items=frames.get("ITEMS"),
         users=frames.get("USERS"),
         schemas=columns,
+        actions=frames.get("ACTIONS"),
+        action_interactions=frames.get("ACTION_INTERACTIONS"),
     )
 
 

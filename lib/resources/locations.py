@@ -3,7 +3,6 @@ as ``file://`` too.
 """
 
 import gzip
-import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +14,9 @@ from urllib.parse import unquote
 from lib.resources import records, s3
 from lib.resources.account import Account
 from lib.resources.errors import InvalidInputException
+from lib.store.bucket import NAME as BUCKET
 from lib.store.files import replacing
 
-BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 GZIP = b"\x1f\x8b"
 
 File = Path | s3.Object

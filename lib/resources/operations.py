@@ -1,6 +1,7 @@
 """All operations of the API that this version performs."""
 
 from lib.resources import (
+    action_recommendations,
     batch_jobs,
     campaigns,
     data_deletion_jobs,
@@ -22,6 +23,7 @@ from lib.resources import (
 )
 
 OPERATIONS = {
+    **action_recommendations.OPERATIONS,
     **batch_jobs.OPERATIONS,
     **campaigns.OPERATIONS,
     **data_deletion_jobs.OPERATIONS,

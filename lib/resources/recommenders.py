@@ -1,10 +1,8 @@
 """Recommenders: a use case of a domain dataset group, trained and served by itself."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sqlalchemy import Connection
@@ -209,9 +207,9 @@ def as_campaign(found: Recommender) -> Campaign:
     )
 
 
-def trained(account: Account, found: Recommender) -> tuple[Recipe, Path]:
-    """The recipe of a recommender, and where the model lies that answers."""
-    return recipes.of_use_case(recipes.use_case(found.recipe_arn)), _folder(account, found, found.trained) / "model"
+def trained(found: Recommender) -> tuple[Recipe, str]:
+    """The recipe of a recommender, and the name of the files of the training that answers."""
+    return recipes.of_use_case(recipes.use_case(found.recipe_arn)), _files(found, found.trained)
 
 
 def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
@@ -252,10 +250,10 @@ def _train(
 
     recipe = recipes.of_use_case(recipes.use_case(found.recipe_arn))
     data = training_data(account, as_version(replace(found, **changes)))
-    folder = _folder(account, found, number)
-    _sweep(folder, kept=(number, found.trained))
-    start_afresh_if_changed(folder, data)
-    metrics = training.train(recipe, data, recipe.values({}), seed=account.seed, folder=folder, progress=tell)
+    _sweep(account, found, kept=(number, found.trained))
+    with account.store.files.working(_files(found, number)) as folder:
+        start_afresh_if_changed(folder, data)
+        metrics = training.train(recipe, data, recipe.values({}), seed=account.seed, folder=folder, progress=tell)
 
     def publish(tx: Connection) -> None:
         current = records.get(tx, account, Recommender, found.recommender_arn)
@@ -282,15 +280,15 @@ def as_version(found: Recommender) -> SolutionVersion:
     )
 
 
-def _folder(account: Account, found: Recommender, number: int) -> Path:
-    return account.store.files.path(f"recommenders/{found.name}/{number}")
+def _files(found: Recommender, number: int) -> str:
+    return f"recommenders/{found.name}/{number}"
 
 
-def _sweep(folder: Path, kept: tuple[int, ...]) -> None:
+def _sweep(account: Account, found: Recommender, kept: tuple[int, ...]) -> None:
     """Remove models that no longer answer; the one that does stays until the training after the next."""
-    for other in folder.parent.iterdir() if folder.parent.exists() else ():
-        if other.name not in map(str, kept):
-            shutil.rmtree(other, ignore_errors=True)
+    for name in account.store.files.names(f"recommenders/{found.name}"):
+        if name not in [_files(found, number) for number in kept]:
+            account.store.files.remove(name)
 
 
 def _check_use_case(group: DatasetGroup, case: UseCase) -> None:

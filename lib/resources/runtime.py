@@ -1,4 +1,4 @@
-"""What campaigns answer: GetRecommendations, GetPersonalizedRanking, GetActionRecommendations.
+"""What campaigns answer: GetRecommendations, GetPersonalizedRanking; what it takes for any answer.
 
 A process keeps the campaigns it was asked for.  At each request it looks whether the store has changed; only then it
 reads again what may have changed: the campaign's version, imported data, single items and users, this user's events.
@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -36,7 +35,7 @@ from lib.resources.errors import InvalidInputException, ResourceNotFoundExceptio
 from lib.resources.filters import Filter
 from lib.resources.lifecycle import MOVING, Status
 from lib.resources.recommenders import Recommender
-from lib.resources.solution_versions import SolutionVersion, version_folder
+from lib.resources.solution_versions import SolutionVersion, version_files
 from lib.store import consumption, events, recommendations, tables
 from lib.store.changes import Changes
 from lib.store.consumption import Asked
@@ -45,7 +44,6 @@ from lib.store.recommendations import Recommendation
 NUM_RESULTS, MAX_RESULTS = 25, 500
 MAX_RESULTS_WITH_METADATA = 50
 MAX_METADATA_COLUMNS = 10
-NUM_ACTIONS, MAX_ACTIONS = 5, 100
 VISITORS = 10_000  # kept per campaign
 MINUTE = 60
 USES_PROMOTIONS = ("USER_PERSONALIZATION", "RELATED_ITEMS", "POPULAR_ITEMS")
@@ -56,7 +54,7 @@ OPERATION_OF = {"PERSONALIZED_RANKING": "GetPersonalizedRanking", "PERSONALIZED_
 
 
 @dataclass(slots=True, kw_only=True)
-class _Deployment:
+class Deployment:
     """A campaign as this process knows it.
 
     documents: what it was read from.  made_of: the version and data that ``loaded`` holds.  stamp: of the store when it
@@ -144,7 +142,7 @@ class _Process:
 
     def __init__(self, account: Account):
         self.changes = Changes(account.store)
-        self.deployments: dict[str, _Deployment] = {}
+        self.deployments: dict[str, Deployment] = {}
         self.buckets: dict[str, _Bucket] = {}
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.loading, self.counting = threading.Lock(), threading.Lock()
@@ -182,7 +180,7 @@ def get_recommendations(
     if (recommender_arn is not None) != (RECOMMENDER in (campaign_arn or recommender_arn)):
         raise InvalidInputException("campaignArn takes a campaign's ARN, recommenderArn a recommender's.")
     campaign_arn = campaign_arn or recommender_arn
-    deployment = _deployment(account, campaign_arn)
+    deployment = deployed(account, campaign_arn)
     recipe = deployment.recipe
     if recipe.recipe_type in OPERATION_OF:
         raise InvalidInputException(f"{campaign_arn} runs {recipe.name}: call {OPERATION_OF[recipe.recipe_type]}.")
@@ -192,8 +190,8 @@ def get_recommendations(
             raise InvalidInputException(f"{member} is missing: {recipe.name} needs {' and '.join(needs)}.")
     columns = _columns(deployment, metadata_columns)
     promotion = _promotion(account, deployment, promotions, user_id)
-    restriction = _restriction(account, deployment, filter_arn, filter_values, user_id)
-    visitor = _visitor(account, deployment, user_id or None)
+    restriction = restriction_of(account, deployment, filter_arn, filter_values, user_id)
+    visitor = visitor_of(account, deployment, user_id or None)
     kept_seconds, answer = account.quotas["seconds_to_keep_answers"], None
     if kept_seconds:
         asked = (user_id, item_id, length, filter_arn, orjson.dumps([context, filter_values, promotions, columns]))
@@ -201,7 +199,7 @@ def get_recommendations(
     if answer is None:
         rng = None
         if promotion is not None or deployment.exploration is not None:
-            rng = _CHANCE.begin(_seed(account, deployment, user_id, item_id))
+            rng = chance(account, deployment, user_id, item_id)
         try:
             answer = deployment.loaded.recommend(
                 visitor,
@@ -219,7 +217,7 @@ def get_recommendations(
             raise InvalidInputException(str(error)) from error
         if kept_seconds:
             deployment.keep(asked, visitor, account.now().timestamp() + kept_seconds, answer)
-    recommendation_id = _kept(account, campaign_arn, user_id, item_id, answer)
+    recommendation_id = kept(account, campaign_arn, user_id, item_id, answer)
     return {"itemList": _predicted_items(answer, recipe, promotion), "recommendationId": recommendation_id}
 
 
@@ -243,45 +241,24 @@ def get_personalized_ranking(
         )
     if not user_id:
         raise InvalidInputException("userId is missing: a ranking is made for a user or session.")
-    deployment = _deployment(account, campaign_arn)
+    deployment = deployed(account, campaign_arn)
     recipe = deployment.recipe
     if recipe.recipe_type != "PERSONALIZED_RANKING":
         operation = OPERATION_OF.get(recipe.recipe_type, "GetRecommendations")
         raise InvalidInputException(f"{campaign_arn} runs {recipe.name}: call {operation}.")
     try:
         answer = deployment.loaded.rerank(
-            _visitor(account, deployment, user_id),
+            visitor_of(account, deployment, user_id),
             input_list,
             now=deployment.now,
             context=_context(deployment, context),
-            restriction=_restriction(account, deployment, filter_arn, filter_values, user_id),
+            restriction=restriction_of(account, deployment, filter_arn, filter_values, user_id),
             metadata_columns=_columns(deployment, metadata_columns),
         )
     except filters.FilterError as error:
         raise InvalidInputException(str(error)) from error
-    recommendation_id = _kept(account, campaign_arn, user_id, None, answer)
+    recommendation_id = kept(account, campaign_arn, user_id, None, answer)
     return {"personalizedRanking": _predicted_items(answer, recipe, None), "recommendationId": recommendation_id}
-
-
-def get_action_recommendations(
-    account: Account,
-    *,
-    campaign_arn: str | None = None,
-    user_id: str | None = None,
-    num_results: int | None = None,
-    filter_arn: str | None = None,
-    filter_values: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """Actions for a user: refused by campaigns of any recipe there is yet, for none of them recommends actions."""
-    if campaign_arn is None or not user_id:
-        raise InvalidInputException("campaignArn and userId are both needed.")
-    if num_results is not None and num_results > MAX_ACTIONS:
-        raise InvalidInputException(f"numResults is {num_results}, at most {MAX_ACTIONS} actions can be asked for.")
-    recipe = _deployment(account, campaign_arn).recipe
-    raise InvalidInputException(
-        f"{campaign_arn} runs {recipe.name}, which recommends no actions: "
-        f"call {OPERATION_OF.get(recipe.recipe_type, 'GetRecommendations')}."
-    )
 
 
 def _length(num_results: int | None, metadata_columns: Mapping[str, Sequence[str]] | None) -> int:
@@ -302,7 +279,7 @@ def _process(account: Account) -> _Process:
         return process
 
 
-def _deployment(account: Account, arn: str) -> _Deployment:
+def deployed(account: Account, arn: str) -> Deployment:
     """The campaign, ready to answer one more request.  Raises ThrottlingException where it has too many."""
     process = _process(account)
     now = account.now().timestamp()
@@ -321,7 +298,7 @@ def _deployment(account: Account, arn: str) -> _Deployment:
     return deployment
 
 
-def _present(process: _Process, account: Account, arn: str, now: float) -> _Deployment:
+def _present(process: _Process, account: Account, arn: str, now: float) -> Deployment:
     """The campaign on the store's present state, and with all that exploration may know of now."""
     stamp = process.changes.stamp()
     known = process.deployments.get(arn)
@@ -337,12 +314,12 @@ def _present(process: _Process, account: Account, arn: str, now: float) -> _Depl
         return known
 
 
-def _refreshed(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int) -> _Deployment:
+def _refreshed(tx: Connection, account: Account, arn: str, known: Deployment | None, stamp: int) -> Deployment:
     """What has changed is read again; what has not is taken over."""
     return _followed(tx, account, known, stamp) or _read(tx, account, arn, known, stamp)
 
 
-def _followed(tx: Connection, account: Account, known: _Deployment | None, stamp: int) -> _Deployment | None:
+def _followed(tx: Connection, account: Account, known: Deployment | None, stamp: int) -> Deployment | None:
     """With what was put since, which takes no time; None where more than that has changed."""
     if known is None or known.stamp is None or known.documents != _documents(tx, known.campaign):
         return None
@@ -360,9 +337,9 @@ def _followed(tx: Connection, account: Account, known: _Deployment | None, stamp
     return replace(known, stamp=stamp, live=live, now=now, due=due, visitors=visitors, filters=kept)
 
 
-def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None, stamp: int | None) -> _Deployment:
+def _read(tx: Connection, account: Account, arn: str, known: Deployment | None, stamp: int | None) -> Deployment:
     """The campaign as its documents tell; the model and data that a process already has are not loaded again."""
-    campaign, recipe, folder = _served(tx, account, arn)
+    campaign, recipe, files = _served(tx, account, arn)
     update = campaign.latest_campaign_update
     if campaign.rests is not None or (update is not None and update.status in MOVING):
         stamp = None  # it changes as time goes by, without anybody touching the store
@@ -380,10 +357,10 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
         loaded, read, asked, stale_at = known.loaded, known.read, known.asked, known.stale_at
         behind = recipe.refreshes and (known.behind or live != known.live)
     else:
-        loaded, read = _load(tx, account, campaign, recipe, folder, found)
+        loaded, read = _load(tx, account, campaign, recipe, files, found)
         visitors, asked, behind = OrderedDict(), OrderedDict(), False
         stale_at = account.now().timestamp() + serving.lasts(recipe, loaded.model)
-    return _Deployment(
+    return Deployment(
         campaign=campaign,
         recipe=recipe,
         datasets=found,
@@ -404,7 +381,7 @@ def _read(tx: Connection, account: Account, arn: str, known: _Deployment | None,
     )
 
 
-def _updated(tx: Connection, account: Account, known: _Deployment, now: float) -> _Deployment:
+def _updated(tx: Connection, account: Account, known: Deployment, now: float) -> Deployment:
     """Let exploration know of items and events that came in: every two hours, or as the operator has it.
 
     The model stays as it is.  A version that another one has followed, or that was made by an UPDATE, learns nothing
@@ -461,8 +438,8 @@ def _latest(loaded: Loaded, live: Mapping[str, events.Live]) -> int:
     return max([loaded.latest, *newest])
 
 
-def _served(tx: Connection, account: Account, arn: str) -> tuple[Campaign, Recipe, Path]:
-    """An ACTIVE campaign or recommender, its recipe, and where its model lies.  Raises InvalidInputException."""
+def _served(tx: Connection, account: Account, arn: str) -> tuple[Campaign, Recipe, str]:
+    """An ACTIVE campaign or recommender, its recipe, and the name of its files.  Raises InvalidInputException."""
     kind = Recommender if RECOMMENDER in arn else Campaign
     try:
         found = records.get(tx, account, kind, arn)
@@ -471,17 +448,18 @@ def _served(tx: Connection, account: Account, arn: str) -> tuple[Campaign, Recip
     if found is None or found.status is not Status.ACTIVE:
         raise InvalidInputException(f"{kind.__name__} with arn {arn} does not exist or is not active yet.")
     if isinstance(found, Recommender):
-        return recommenders.as_campaign(found), *recommenders.trained(account, found)
+        return recommenders.as_campaign(found), *recommenders.trained(found)
     version = records.get(tx, account, SolutionVersion, found.solution_version_arn)
-    return found, recipes.of_arn(version.recipe_arn), version_folder(account, found.solution_version_arn) / "model"
+    return found, recipes.of_arn(version.recipe_arn), version_files(found.solution_version_arn)
 
 
 def _load(
-    tx: Connection, account: Account, campaign: Campaign, recipe: Recipe, folder: Path, found: Mapping[str, Dataset]
+    tx: Connection, account: Account, campaign: Campaign, recipe: Recipe, files: str, found: Mapping[str, Dataset]
 ) -> tuple[Loaded, dict[str, int]]:
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
     data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
+    folder = account.store.files.path(files) / "model"
     try:
         model = recipe.load(folder)
     except FileNotFoundError as error:
@@ -499,7 +477,7 @@ def _load(
     return loaded, read
 
 
-def _take_in(tx: Connection, known: _Deployment, live: Mapping[str, events.Live]) -> OrderedDict[str | None, Visitor]:
+def _take_in(tx: Connection, known: Deployment, live: Mapping[str, events.Live]) -> OrderedDict[str | None, Visitor]:
     """Let a loaded campaign know what was put since.  Returns the visitors whom that does not concern."""
     changed = {name for name in {*live, *known.live} if live.get(name) != known.live.get(name)}
     of = {kind: dataset.dataset_arn for kind, dataset in known.datasets.items()}
@@ -556,7 +534,7 @@ def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
     return visitor is not None and deployment.loaded.at_hand(visitor, deployment.now)
 
 
-def _visitor(account: Account, deployment: _Deployment, user_id: str | None) -> Visitor:
+def visitor_of(account: Account, deployment: Deployment, user_id: str | None) -> Visitor:
     """The user or session with everything done until now."""
     visitor = deployment.visitors.get(user_id)
     if visitor is None:
@@ -571,9 +549,9 @@ def _visitor(account: Account, deployment: _Deployment, user_id: str | None) -> 
     return visitor
 
 
-def _restriction(
+def restriction_of(
     account: Account,
-    deployment: _Deployment,
+    deployment: Deployment,
     filter_arn: str | None,
     values: Mapping[str, str] | None,
     user_id: str | None,
@@ -617,7 +595,7 @@ def _parsed(text: str) -> filters.Filter:
 
 def _promotion(
     account: Account,
-    deployment: _Deployment,
+    deployment: Deployment,
     promotions: Sequence[Mapping[str, Any]] | None,
     user_id: str | None,
 ) -> Promotion | None:
@@ -632,11 +610,11 @@ def _promotion(
     for name in ("name", "percentPromotedItems", "filterArn"):
         if given.get(name) is None:
             raise InvalidInputException(f"promotions[0].{name} is missing.")
-    restriction = _restriction(account, deployment, given["filterArn"], given.get("filterValues"), user_id)
+    restriction = restriction_of(account, deployment, given["filterArn"], given.get("filterValues"), user_id)
     return Promotion(given["name"], given["percentPromotedItems"], restriction)
 
 
-def _columns(deployment: _Deployment, given: Mapping[str, Sequence[str]] | None) -> list[str]:
+def _columns(deployment: Deployment, given: Mapping[str, Sequence[str]] | None) -> list[str]:
     """The metadata columns an answer shall carry."""
     if not given:
         return []
@@ -664,7 +642,7 @@ def _columns(deployment: _Deployment, given: Mapping[str, Sequence[str]] | None)
     return columns
 
 
-def _context(deployment: _Deployment, given: Mapping[str, str] | None) -> dict[str, str]:
+def _context(deployment: Deployment, given: Mapping[str, str] | None) -> dict[str, str]:
     """Values by column of Interactions; what is no column of it does not matter."""
     if not given:
         return {}
@@ -693,7 +671,12 @@ def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion |
     return items
 
 
-def _seed(account: Account, deployment: _Deployment, user_id: str | None, item_id: str | None) -> int:
+def chance(account: Account, deployment: Deployment, user_id: str | None, item_id: str | None) -> np.random.Generator:
+    """Of one answer's draws, for the thread that asks."""
+    return _CHANCE.begin(_seed(account, deployment, user_id, item_id))
+
+
+def _seed(account: Account, deployment: Deployment, user_id: str | None, item_id: str | None) -> int:
     """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer."""
     asked, count = deployment.asked, 0
     if deployment.exploration is not None:
@@ -705,7 +688,7 @@ def _seed(account: Account, deployment: _Deployment, user_id: str | None, item_i
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:16])
 
 
-def _kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended) -> str:
+def kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended) -> str:
     """The id of an answer, under which the list is kept for the events to come."""
     now = account.now().timestamp()
     recommendation_id = _recommendation_id(account, now, campaign_arn, user_id, item_id)
@@ -731,7 +714,4 @@ def _recommendation_id(account: Account, now: float, campaign_arn: str, *parts: 
 _origin = lru_cache(maxsize=1024)(origin)
 
 
-OPERATIONS = {
-    operation.__name__: operation
-    for operation in (get_recommendations, get_personalized_ranking, get_action_recommendations)
-}
+OPERATIONS = {operation.__name__: operation for operation in (get_recommendations, get_personalized_ranking)}

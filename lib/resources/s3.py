@@ -5,35 +5,18 @@ say which S3 that is and who asks.
 """
 
 import io
-from functools import cache, partial
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from lib.resources.errors import InvalidInputException
+from lib.store.bucket import status
 
 BLOCK_BYTES = 8 << 20
 ATTEMPTS = 3
-CONNECT_SECONDS = 5  # somebody waits for the answer
 
 REFUSED = "Insufficient privileges for accessing data in S3."
-
-
-def connect() -> Any | None:
-    """A boto3 client of S3, None where boto3 finds no credentials."""
-    import boto3  # a job on files of this machine does without
-
-    session = boto3.Session()
-    return _client(session.get_credentials().access_key) if session.get_credentials() else None
-
-
-@cache
-def _client(access_key: str) -> Any:
-    """Made once, for it takes a quarter of a second; but again once there are other credentials."""
-    import boto3
-    from botocore.config import Config
-
-    return boto3.Session().client("s3", config=Config(connect_timeout=CONNECT_SECONDS))
 
 
 class Object(io.RawIOBase):
@@ -97,7 +80,7 @@ def find(client: Any, bucket: str, key: str) -> Object | None:
     try:
         head = client.head_object(Bucket=bucket, Key=key)
     except (BotoCoreError, ClientError) as error:
-        if _status(error) == HTTPStatus.NOT_FOUND:
+        if status(error) == HTTPStatus.NOT_FOUND:
             return None
         raise refused(f"s3://{bucket}/{key}", error) from error
     return Object(client, bucket, key, head["ContentLength"], head["ETag"])
@@ -140,7 +123,7 @@ def upload(client: Any, file: Path, bucket: str, key: str, kms_key_arn: str | No
 def refused(location: str, error: BaseException) -> InvalidInputException:
     """What S3's refusal is called here, with S3's own words."""
     told = str(error).rstrip(".")
-    match _status(error):
+    match status(error):
         case HTTPStatus.NOT_FOUND:
             return InvalidInputException(f"Invalid Data location. {location}: {told}.")
         case HTTPStatus.PRECONDITION_FAILED:
@@ -148,8 +131,3 @@ def refused(location: str, error: BaseException) -> InvalidInputException:
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN | HTTPStatus.BAD_REQUEST:
             return InvalidInputException(f"{REFUSED} {location}: {told}.")
     return InvalidInputException(f"{location} cannot be reached: {told}. Try again.")
-
-
-def _status(error: BaseException) -> int | None:
-    answer = getattr(error, "response", None) or {}
-    return answer.get("ResponseMetadata", {}).get("HTTPStatusCode")

@@ -182,12 +182,21 @@ def newest_active(tx: Connection, account: Account, solution_arn: str) -> Soluti
 
 def version_folder(account: Account, arn: str) -> Path:
     """Where a version's files lie: ``model/``, ``metrics.json``, ``evaluation.parquet``, ``training_log.jsonl``."""
-    return account.store.files.path("solution-versions/" + "/".join(arn.split("/")[-2:]))
+    return account.store.files.path(version_files(arn))
+
+
+def version_files(arn: str) -> str:
+    """The name of a version's files in the store."""
+    return "solution-versions/" + "/".join(arn.split("/")[-2:])
 
 
 def study_folder(account: Account, arn: str) -> Path:
     """Where the tuning study of a version lies."""
-    return account.store.files.path("studies/" + "/".join(arn.split("/")[-2:]))
+    return account.store.files.path(_study_files(arn))
+
+
+def _study_files(arn: str) -> str:
+    return "studies/" + "/".join(arn.split("/")[-2:])
 
 
 def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callable[[Connection], None]:
@@ -196,39 +205,12 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     A training that was interrupted goes on where it was, as long as the data is the same.
     Raises ValueError or InvalidInputException with what is wrong with the data, and what would do.
     """
-    from lib import training
-
     version = records.find(account, SolutionVersion, arn)
-    config = version.solution_config or {}
     data = training_data(account, version)
-    folder = version_folder(account, arn)
-    start_afresh_if_changed(folder, data)
-    recipe, parameters, tuned = _chosen(account, version, data, tell)
-    aim = config.get("optimizationObjective", {})
-    recipe = objective.aimed(recipe, aim.get("itemAttribute", ""), aim.get("objectiveSensitivity", "OFF"))
-    if version.training_mode == "UPDATE":
-        with account.store.read() as tx:
-            previous = newest_active(tx, account, version.solution_arn)
-        metrics = training.update(
-            recipe,
-            data,
-            parameters,
-            seed=account.seed,
-            folder=folder,
-            previous=version_folder(account, previous.solution_version_arn),
-            progress=tell,
-        )
-    else:
-        metrics = training.train(
-            recipe,
-            data,
-            parameters,
-            seed=account.seed,
-            folder=folder,
-            progress=tell,
-            event_weights=_event_weights(config),
-            objective=aim.get("itemAttribute"),
-        )
+    with account.store.files.working(version_files(arn)) as folder:
+        start_afresh_if_changed(folder, data)
+        recipe, parameters, tuned = _chosen(account, version, data, tell)
+        recipe, metrics = _trained(account, version, recipe, parameters, data, folder, tell)
 
     def publish(tx: Connection) -> None:
         from lib.resources import campaigns
@@ -251,6 +233,45 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
         campaigns.sync(tx, account, trained)
 
     return publish
+
+
+def _trained(
+    account: Account,
+    version: SolutionVersion,
+    recipe: Recipe,
+    parameters: Mapping[str, Value],
+    data: Datasets,
+    folder: Path,
+    tell: Callable[[Progress], None],
+) -> tuple[Recipe, dict[str, float]]:
+    """The recipe as it is aimed at the objective, and the metrics of what it made in the folder."""
+    from lib import training
+
+    config = version.solution_config or {}
+    aim = config.get("optimizationObjective", {})
+    recipe = objective.aimed(recipe, aim.get("itemAttribute", ""), aim.get("objectiveSensitivity", "OFF"))
+    if version.training_mode == "UPDATE":
+        with account.store.read() as tx:
+            previous = newest_active(tx, account, version.solution_arn)
+        return recipe, training.update(
+            recipe,
+            data,
+            parameters,
+            seed=account.seed,
+            folder=folder,
+            previous=version_folder(account, previous.solution_version_arn),
+            progress=tell,
+        )
+    return recipe, training.train(
+        recipe,
+        data,
+        parameters,
+        seed=account.seed,
+        folder=folder,
+        progress=tell,
+        event_weights=_event_weights(config),
+        objective=aim.get("itemAttribute"),
+    )
 
 
 def training_data(account: Account, version: SolutionVersion) -> Datasets:
@@ -316,17 +337,18 @@ def _chosen(
     from lib import tuning
 
     most, parallel = solution_config.trainings(recipe, config)
-    found = tuning.tune(
-        recipe,
-        data,
-        parameters,
-        config.get("hpoConfig", {}).get("algorithmHyperParameterRanges"),
-        max_jobs=most,
-        parallel_jobs=parallel,
-        seed=account.seed,
-        storage=study_folder(account, version.solution_version_arn),
-        progress=tell,
-    )
+    with account.store.files.working(_study_files(version.solution_version_arn)) as storage:
+        found = tuning.tune(
+            recipe,
+            data,
+            parameters,
+            config.get("hpoConfig", {}).get("algorithmHyperParameterRanges"),
+            max_jobs=most,
+            parallel_jobs=parallel,
+            seed=account.seed,
+            storage=storage,
+            progress=tell,
+        )
     algorithm = {p.name: recipes.text(found.parameters[p.name]) for p in recipe.hyperparameters if not p.transformation}
     return recipe, dict(found.parameters), {"algorithmHyperParameters": algorithm}
 
@@ -340,17 +362,17 @@ def _best_recipe(
     config = version.solution_config or {}
     metric = config.get("autoMLConfig", {}).get("metricName") or AUTO_ML_METRIC
     best: tuple[float, Recipe] | None = None
-    for recipe in solution_config.auto_ml_recipes(config):
-        folder = study_folder(account, version.solution_version_arn) / recipe.name
-        metrics = training.train(
-            recipe, data, solution_config.values(recipe, config), seed=account.seed, folder=folder, progress=tell
-        )
-        if metric not in metrics:
-            raise InvalidInputException(
-                f"autoMLConfig.metricName is {metric!r}, {recipe.name} has {', '.join(sorted(metrics))}."
-            )
-        if best is None or metrics[metric] > best[0]:
-            best = metrics[metric], recipe
+    with account.store.files.working(_study_files(version.solution_version_arn)) as study:
+        for recipe in solution_config.auto_ml_recipes(config):
+            values = solution_config.values(recipe, config)
+            folder = study / recipe.name
+            metrics = training.train(recipe, data, values, seed=account.seed, folder=folder, progress=tell)
+            if metric not in metrics:
+                raise InvalidInputException(
+                    f"autoMLConfig.metricName is {metric!r}, {recipe.name} has {', '.join(sorted(metrics))}."
+                )
+            if best is None or metrics[metric] > best[0]:
+                best = metrics[metric], recipe
     return best[1]
 
 
@@ -361,7 +383,8 @@ def _event_weights(config: Mapping[str, Any]) -> dict[str, float] | None:
 
 def start_afresh_if_changed(folder: Path, data: Datasets) -> None:
     """A training that goes on must go on with the data it began with."""
-    tables = {"interactions": data.interactions, "items": data.items, "users": data.users}
+    names = ("interactions", "items", "users", "actions", "action_interactions")
+    tables = {name: getattr(data, name) for name in names}
     found = {name: _fingerprint(table) for name, table in tables.items() if table is not None}
     path = folder / "data.json"
     text = orjson.dumps(found, option=orjson.OPT_INDENT_2)

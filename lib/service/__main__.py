@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
         account = jobs.open_account(
             options.store,
             files=options.files,
+            cache=options.cache,
             region=options.region,
             account_id=options.account,
             buckets=dict(options.bucket),
@@ -94,7 +95,8 @@ def _options() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="where everything is kept; or postgresql://user@host/database, with --files",
     )
-    add("--files", metavar="FOLDER", help="where the files of a store in a database are kept")
+    add("--files", metavar="FOLDER", help="where the files of a store in a database are kept; or s3://bucket/prefix")
+    add("--cache", metavar="FOLDER", help="for copies of files in a bucket (in ~/.cache/personalize)")
     add("--credentials", type=Path, metavar="FILE", help="access keys, as in ~/.aws/credentials or JSON")
     add(
         "--bucket",

@@ -1,4 +1,4 @@
-"""The store: a SQL database for everything that is small and changes, a folder for everything that is large.
+"""The store: a SQL database for everything that is small and changes, a folder or bucket for everything that is large.
 
 Once a transaction has ended, its rows survive ``kill -9`` and power loss; readers never wait for writers; writers, also
 those of other processes, take turns.
@@ -6,6 +6,7 @@ those of other processes, take turns.
 
 import errno
 import fcntl
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, make_url, select, update
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from lib.store import dialects, migrations
+from lib.store.bucket import SCHEME, Bucket
 from lib.store.commits import Commits
 from lib.store.files import Files
 from lib.store.tables import store as identity
@@ -28,7 +30,8 @@ POSTGRESQL_FULL = "53100"  # disk_full
 class Store:
     """An open store.  Threads may share it; each process opens its own.
 
-    location: the folder of everything that is not in the database: ``files/``, and jobs' locks and logs.
+    location: the folder of everything that is not in the database: ``files/``, and jobs' locks and logs; where a bucket
+    has the files, this machine's copies of them, and its logs.
     commits: for small writes of many callers, which it puts into one transaction.
     """
 
@@ -41,21 +44,28 @@ class Store:
         object.__setattr__(self, "commits", Commits(self.transaction))
 
     @classmethod
-    def open(cls, location: str | Path, files: str | Path | None = None) -> "Store":
+    def open(cls, location: str | Path, files: str | Path | None = None, cache: str | Path | None = None) -> "Store":
         """Open or create a store; one of an older version is brought up to date.
 
         location: a folder, for ``store.db`` and ``files/``; or the URL of a PostgreSQL database,
-        ``postgresql://user@host/database``, and then ``files`` is the folder.  All processes of a store use one folder.
-        Raises ValueError for what is no store, or one of a version that is unknown here, and ConnectionError for a
-        server that does not answer.
+        ``postgresql://user@host/database``, and then ``files`` is the folder, or ``s3://bucket/prefix``.  All processes
+        of a store use one folder or bucket.  cache: with a bucket, the folder for this machine's copies of files, by
+        default one in ``~/.cache/personalize``; the bucket has everything, so that it may be lost.
+        Raises ValueError for what is no store, or one of a version that is unknown here, ConnectionError for a server
+        that does not answer, and what ``Bucket`` does.
         """
         url = database_url(location)
         if (url is None) != (files is None):
             raise ValueError(
                 f"{location} is a folder, where the files lie too: leave the folder for files out"
                 if url is None
-                else f"{shown(url)} is a database: name the folder for its files too (--files)"
+                else f"{shown(url)} is a database: name the folder or bucket for its files too (--files)"
             )
+        bucket = Bucket.open(files) if isinstance(files, str) and files.startswith(SCHEME) else None
+        if cache is not None and bucket is None:
+            raise ValueError(f"{cache} would hold copies of files in a bucket, but they are not in one: leave it out")
+        if bucket is not None:
+            files = cache or _default_cache(f"{shown(url)} {bucket.location}")
         folder = Path(location if url is None else files).absolute()
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; a store is a folder: name a folder that exists or can be made")
@@ -68,7 +78,7 @@ class Store:
         opened = cls(
             folder,
             dialects.sqlite(folder / "store.db") if url is None else dialects.postgresql(url),
-            Files(folder / "files"),
+            Files(folder / "files", bucket),
         )
         try:
             opened._prepare(str(folder) if url is None else shown(url))
@@ -94,8 +104,13 @@ class Store:
     def holding(self, name: str, *, wait: bool = False) -> Iterator[bool]:
         """Hold a lock of the store during the block, if it is free; the system gives it back when a process dies.
 
+        The machines of a store share its folder, and the locks of files there; or else its database, and locks there.
         wait: until it is free.
         """
+        if self.files.bucket is not None:
+            with dialects.holding(self.engine, name, wait=wait) as got:
+                yield got
+            return
         path = self.location / "locks" / name
         path.parent.mkdir(exist_ok=True)
         with path.open("w") as file:
@@ -110,7 +125,10 @@ class Store:
         """How a program is told of this store on its command line.  A password is not among it: see ``secrets``."""
         if self.engine.dialect.name == "sqlite":
             return ["--store", str(self.location)]
-        return ["--store", shown(self.engine.url), "--files", str(self.location)]
+        database = ["--store", shown(self.engine.url)]
+        if self.files.bucket is not None:
+            return [*database, "--files", self.files.bucket.location, "--cache", str(self.location)]
+        return [*database, "--files", str(self.location)]
 
     def secrets(self) -> dict[str, str]:
         """What such a program needs in its environment, where other users of the machine cannot read it."""
@@ -127,32 +145,64 @@ class Store:
                 dialects.refuse_unfit(tx)
                 aside = migrations.bring_up_to_date(tx, self.location, name)
             if self.engine.dialect.name == "postgresql":
-                self._hold_to_folder(name)
+                self._hold_to_files(name)
         except OperationalError as error:
             raise ConnectionError(f"{name} cannot be opened: {_told(error)}") from error
         except DatabaseError as error:
             raise ValueError(f"{name} is no store, and none can be made there: {_told(error)}") from error
         aside.unlink(missing_ok=True)
 
-    def _hold_to_folder(self, name: str) -> None:
-        """Raise ValueError unless the folder is the one that all processes of this database use.
+    def _hold_to_files(self, name: str) -> None:
+        """Raise ValueError unless folder or bucket is the one that all processes of this database use.
 
         Files and locks of two folders would know nothing of each other.
         """
-        file = self.location / "store.id"
+        bucket = self.files.bucket
+        kind, place = ("folder", str(self.location)) if bucket is None else ("bucket", bucket.location)
+        with self.read() as tx:
+            own = tx.execute(select(identity.c.id)).scalar_one()
+        if bucket is not None:
+            self._hold_to_copies(own)
+        if self._holder() == own:
+            return
         with self.transaction() as tx:
-            own, changes = tx.execute(select(identity.c.id, identity.c.changes)).one()
-            if file.exists() and file.read_text() == own:
+            found, changes = self._holder(), tx.execute(select(identity.c.changes)).scalar_one()
+            if found == own:  # by now
                 return
             if changes > 1:  # so somebody has opened it before
                 raise ValueError(
-                    f"{self.location} does not hold the files of {name}: name the folder whose store.id says {own}"
+                    f"{place} does not hold the files of {name}: name the {kind} whose store.id says {own}"
                 )
-            if file.exists() or self.files.root.exists():
-                raise ValueError(f"{self.location} holds the files of another store: name a new folder for {name}")
-            with Files(self.location).writing(file.name) as aside:
-                aside.write_text(own)
+            if found or (self.files.root.exists() if bucket is None else bucket.below("names/", deep=False)):
+                raise ValueError(f"{place} holds the files of another store: name a new {kind} for {name}")
+            if bucket is None:
+                with Files(self.location).writing("store.id") as aside:
+                    aside.write_text(own)
+            else:
+                bucket.write("store.id", own.encode())
             tx.execute(update(identity).values(changes=changes + 1))
+
+    def _holder(self) -> str | None:
+        """The id of the store whose files are where this one's shall be."""
+        if self.files.bucket is not None:
+            return (self.files.bucket.read("store.id") or b"").decode() or None
+        file = self.location / "store.id"
+        return file.read_text() if file.exists() else None
+
+    def _hold_to_copies(self, own: str) -> None:
+        """Raise ValueError for a folder of anything but copies of this store's files: they would replace it."""
+        file = self.location / "cache.id"
+        with self.transaction():  # one process at a time
+            others = sorted(path.name for path in self.location.iterdir() if not path.name.startswith("."))
+            if file.name not in others:
+                if others:
+                    raise ValueError(
+                        f"{self.location} holds {', '.join(others[:5])}: name an empty folder with --cache"
+                    )
+                with Files(self.location).writing(file.name) as aside:
+                    aside.write_text(own)
+        if file.read_text() != own:
+            raise ValueError(f"{self.location} holds copies of another store's files: name another folder with --cache")
 
 
 def database_url(location: str | Path) -> URL | None:
@@ -177,6 +227,10 @@ def is_full(error: BaseException) -> bool:
         told = getattr(error.orig, "sqlite_errorcode", None), getattr(error.orig, "sqlstate", None)
         return told[0] == SQLITE_FULL or told[1] == POSTGRESQL_FULL
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _default_cache(store: str) -> Path:
+    return Path("~/.cache/personalize").expanduser() / hashlib.sha256(store.encode()).hexdigest()[:16]
 
 
 def _refuse_other_folder(folder: Path) -> None:

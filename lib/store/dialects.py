@@ -5,15 +5,17 @@ processes, take turns from their first statement on, so that what one has read s
 one state and wait for nobody.
 """
 
+import hashlib
 import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 
 BUSY_SECONDS = 30  # as long as a writer waits for its turn
 WRITERS_LOCK = 0x506572736F6E616C  # any number will do, as long as all writers of a database agree
@@ -89,6 +91,31 @@ def watcher(engine: Engine) -> tuple[Callable[[], Any], str, type[Exception] | t
     _, options = engine.dialect.create_connect_args(engine.url)
     driver = engine.dialect.loaded_dbapi
     return partial(driver.connect, **options, autocommit=True), question, driver.OperationalError
+
+
+@contextmanager
+def holding(engine: Engine, name: str, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock of a PostgreSQL database during the block, if it is free; it ends with the connection.
+
+    The server misses a machine that lost its power within a minute.
+    """
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+    with engine.connect() as connection:
+        with connection.begin():
+            connection.exec_driver_sql(
+                "SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_count', '3', false),"
+                " set_config('tcp_keepalives_interval', '10', false), set_config('lock_timeout', '0', true)"
+            )
+            lock = "pg_advisory_lock(%s) IS NOT NULL" if wait else "pg_try_advisory_lock(%s)"
+            got = connection.exec_driver_sql(f"SELECT {lock}", (key,)).scalar_one()
+        try:
+            yield got
+        finally:
+            try:
+                with connection.begin():
+                    connection.exec_driver_sql("SELECT pg_advisory_unlock(%s) WHERE %s", (key, got))
+            except OperationalError:  # the connection was lost, and the lock with it
+                connection.invalidate()
 
 
 def refuse_unfit(connection: Connection) -> None:

@@ -61,8 +61,30 @@ def small_shop(n_users=40, n_items=30, n_events=12):
         }
     )
     users = pd.DataFrame({"USER_ID": [f"u{n:02}" for n in range(n_users)], "AGE": ["young", "old"] * (n_users // 2)})
-    ordered = interactions.sort_values("TIMESTAMP", kind="stable", ignore_index=True)
-    return Datasets(interactions=ordered, items=items, users=users, schemas=SCHEMAS)
+    actions = pd.DataFrame(
+        {"ACTION_ID": ["enrol", "install", "rate"], "KIND": ["app", "app", "shop"], "VALUE": [1, 5, 3]}
+    )
+    met = rng.integers(3, size=n_users * 12)
+    action_interactions = pd.DataFrame(
+        {
+            "USER_ID": np.repeat(users.USER_ID.to_numpy(), 12),
+            "ACTION_ID": actions.ACTION_ID.to_numpy()[met],
+            "EVENT_TYPE": np.where(rng.random(len(met)) < 0.3 + 0.1 * met, "TAKEN", "Not Taken"),
+            "TIMESTAMP": NEWEST - 86_400 * rng.integers(40, size=len(met)),
+        }
+    )
+    ordered, met_in_order = (
+        table.sort_values("TIMESTAMP", kind="stable", ignore_index=True)
+        for table in (interactions, action_interactions)
+    )
+    return Datasets(
+        interactions=ordered,
+        items=items,
+        users=users,
+        schemas=SCHEMAS,
+        actions=actions,
+        action_interactions=met_in_order,
+    )
 
 
 def fitted(name, datasets, seed=3, **how):
@@ -106,7 +128,10 @@ def model(name, shop):
 
 
 def candidates(model):
-    return getattr(model, "user_ids", model.catalogue.item_ids)
+    for name in ("user_ids", "action_ids"):
+        if hasattr(model, name):
+            return getattr(model, name)
+    return model.catalogue.item_ids
 
 
 def test_a_score_for_every_candidate_and_request_and_all_finite(model, shop):
@@ -200,7 +225,11 @@ def test_no_interactions_at_all_is_refused_with_a_remedy(name, shop):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_poor_data_train_to_finite_scores(name, change, shop):
     table = change(shop.interactions)
-    poor = Datasets(interactions=table.reset_index(drop=True), items=table[["ITEM_ID"]].drop_duplicates())
+    poor = Datasets(
+        interactions=table.reset_index(drop=True),
+        items=table[["ITEM_ID"]].drop_duplicates(),
+        actions=shop.actions[["ACTION_ID"]],
+    )
     if RECIPES[name].recipe_type == "USER_SEGMENTATION" and table.TIMESTAMP.nunique() == 1:
         with pytest.raises(ValueError, match="same TIMESTAMP"):
             fitted(name, poor)

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from lib.resources import dataset_import_jobs, locations, s3
 from lib.resources.errors import InvalidInputException
+from lib.store.bucket import connect
 from tests import object_storage
 from tests.resources.workflow import Personalize, interactions
 
@@ -37,7 +38,7 @@ def bucket(server, monkeypatch):
 @pytest.fixture
 def personalize(tmp_path, bucket):
     personalize = Personalize.open(tmp_path)
-    personalize.account = replace(personalize.account, s3=s3.connect)
+    personalize.account = replace(personalize.account, s3=connect)
     yield personalize
     personalize.account.store.close()
 
@@ -110,7 +111,7 @@ def test_more_objects_than_one_answer_lists_are_all_found(bucket, personalize):
 
     for number in range(5):
         bucket.put_object(Bucket="news", Key=f"many/{number}.csv", Body=b"x" * number)
-    client = s3.connect()
+    client = connect()
     client.meta.events.register("provide-client-params.s3.ListObjectsV2", list_two_at_a_time, "two")
     found = locations.readable(personalize.account, "s3://news/many/")
     client.meta.events.unregister("provide-client-params.s3.ListObjectsV2", unique_id="two")

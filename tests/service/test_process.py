@@ -116,7 +116,9 @@ def test_a_store_that_cannot_be_made_is_told_with_what_to_do(capsys):
 
 def test_a_store_in_a_database_needs_a_folder_for_its_files(capsys):
     told = refusal(capsys, "--port", 0, "--store", "postgresql://me:secret@host/news")
-    assert told.endswith("postgresql://me@host/news is a database: name the folder for its files too (--files)")
+    assert told.endswith(
+        "postgresql://me@host/news is a database: name the folder or bucket for its files too (--files)"
+    )
 
 
 def test_a_database_that_does_not_answer_is_told_in_one_line(capsys, tmp_path):

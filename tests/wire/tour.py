@@ -377,6 +377,16 @@ class Tour:
         similar = self.campaign("similar", self.similar_version, {})
         self.runtime.get_recommendations(campaignArn=similar, itemId="i2")
         self.runtime.get_personalized_ranking(campaignArn=self.ranking, inputList=["i1", "i2"], **asked)
+        actions = self.campaign(
+            "actions", self.version(self.solution("acting", "aws-next-best-action", performAutoTraining=False)), {}
+        )
+        self.runtime.get_action_recommendations(
+            campaignArn=actions,
+            userId="u1",
+            numResults=3,
+            filterArn=self.filter("worthwhile", "INCLUDE ActionID WHERE Actions.VALUE > $LEAST"),
+            filterValues={"LEAST": "1"},
+        )
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
