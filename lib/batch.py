@@ -22,6 +22,7 @@ from lib.filters import Columns, Filter, FilterError
 from lib.ranking import SCORED_AT_ONCE, rank, recommend
 from lib.recipes.recipe import Request, Segmenter
 from lib.reproducible import THREADS
+from lib.themes import Themes
 
 LINES_AT_ONCE = 4_096
 ROWS_AT_ONCE = 256  # scored together
@@ -73,7 +74,7 @@ class Batch:
 
     loaded: the version, with all that users did so far.  now: epoch seconds.  wanted: what all answers are filtered by,
     with the ``filterValues`` of each line.  exploration: how much of each answer is explored, None for nothing; what is
-    drawn depends on ``seed`` and the line's user alone.
+    drawn depends on ``seed`` and the line's user alone.  themes: what names each list's theme, if that is wanted.
     """
 
     loaded: Campaign
@@ -82,6 +83,7 @@ class Batch:
     wanted: Filter | None = None
     exploration: Exploration | None = None
     seed: str = ""
+    themes: Themes | None = None
 
     def answer(self, lines: Sequence[bytes], tally: Tally) -> list[bytes]:
         """The output's line for each line of the input; what was found is counted in ``tally``."""
@@ -163,6 +165,9 @@ class Batch:
             output: dict[str, Any] = {"recommendedItems": item_ids[row][:length]}
             if scores is not None:
                 output["scores"] = scores[row][:length]
+            if self.themes is not None:
+                theme, relevance = self.themes(output["recommendedItems"])
+                output |= {"theme": theme, "itemsThemeRelevanceScores": [round(one, DECIMALS) for one in relevance]}
             yield output
 
     def _explore(self, asked: Sequence[_Asked]) -> Iterator[dict[str, Any]]:

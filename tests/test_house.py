@@ -20,7 +20,7 @@ LAYERS = [
     ["reproducible", "params", "cost"],
     ["data"],
     ["recipes"],
-    ["metrics", "ranking", "exploration", "filters"],
+    ["metrics", "ranking", "exploration", "filters", "themes"],
     ["training", "tuning", "evaluation"],
     ["store", "campaigns", "resources", "batch"],
     ["jobs"],

@@ -83,9 +83,9 @@ class Text:
 
     def terms_of(self, texts: Sequence[object]) -> sparse.csr_matrix:
         """(N, V) float32 weights of each text's terms, of length 1 a row, or empty."""
-        vectorizer = _vectorizer(vocabulary={term: n for n, term in enumerate(self.terms)})
-        vectorizer.idf_ = self.weights
-        return vectorizer.transform([_filled(text) for text in texts])
+        reader = vectorizer(vocabulary={term: n for n, term in enumerate(self.terms)})
+        reader.idf_ = self.weights
+        return reader.transform([_filled(text) for text in texts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +249,8 @@ def _read_numbers(column: Numeric, columns: Mapping[str, Sequence[object]], n_ro
     return np.stack([standard, absent], axis=1).astype(np.float32)
 
 
-def _vectorizer(**settings: object):
+def vectorizer(**settings: object):
+    """Reads texts as term weights: scikit-learn's tf-idf with these settings beside ours."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(sublinear_tf=True, strip_accents="unicode", dtype=np.float32, **settings)
@@ -262,14 +263,14 @@ def _fit_text(name: str, texts: list[str]) -> Text | None:
     filled = [text for text in texts if text.strip()]
     if len(filled) < max(2, TEXT_FILLED * len(texts)):
         return None
-    vectorizer = _vectorizer(max_features=TEXT_TERMS, min_df=2, max_df=0.5, stop_words="english")
+    reader = vectorizer(max_features=TEXT_TERMS, min_df=2, max_df=0.5, stop_words="english")
     try:
-        weights = vectorizer.fit_transform(filled)
+        weights = reader.fit_transform(filled)
     except ValueError:  # no term is left
         return None
     dim = min(TEXT_DIM, min(weights.shape) - 1)
     if dim < 1:
         return None
     _, _, directions = randomized_svd(weights, dim, n_iter=4, random_state=0)  # signs are settled by svd_flip
-    terms = vectorizer.get_feature_names_out().astype(str)
-    return Text(name, terms, vectorizer.idf_.astype(np.float32), np.ascontiguousarray(directions.T, dtype=np.float32))
+    terms = reader.get_feature_names_out().astype(str)
+    return Text(name, terms, reader.idf_.astype(np.float32), np.ascontiguousarray(directions.T, dtype=np.float32))

@@ -7,7 +7,7 @@ import gzip
 import posixpath
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from lib import filters
 from lib.batch import Batch, Segments, Tally, answer_file
 from lib.campaigns import Campaign as Loaded
-from lib.data.datasets import combine
+from lib.data.datasets import Datasets, combine
 from lib.data.schema import Schema
 from lib.filters import Columns
 from lib.recipes.recipe import Progress, Recipe
@@ -32,6 +32,7 @@ from lib.resources.filters import Filter
 from lib.resources.lifecycle import UNFINISHED, Status
 from lib.resources.solution_versions import SolutionVersion, version_folder
 from lib.store import events, jobs
+from lib.themes import Themes
 
 NUM_RESULTS, MOST_RESULTS, MOST_USERS = 25, 500, 5_000_000
 SEGMENTATION = "USER_SEGMENTATION"
@@ -216,8 +217,6 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     Raises InvalidInputException where files cannot be read or written, or no line of them can be answered.
     """
     job = records.find(account, BatchInferenceJob, arn)
-    if job.theme_generation_config is not None:
-        raise InvalidInputException("THEME_GENERATION is not available in this version: leave it out.")
     return _answer(account, job, _batch(account, job), tell)
 
 
@@ -241,6 +240,8 @@ def _answer(
     for number, (file, size) in enumerate(zip(files, sizes)):
 
         def told(read: int, tally: Tally, before: int = ended, size: int = size) -> None:
+            if isinstance(batch, Batch) and batch.themes is not None:
+                _check_lines(account, tally)
             lines, errors = total.lines + tally.lines, total.errors + tally.errors
             step = before + min(read, size)  # what gzip has packed is longer than the file
             tell(Progress(step=step, steps=sum(sizes), measures={"lines": lines, "errors": errors}))
@@ -317,7 +318,22 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
         wanted=filters.parse(text) if text else None,
         exploration=serving.exploration(recipe, config) if config.get("itemExplorationConfig") else None,
         seed=f"{account.seed}|{job.solution_version_arn}",
+        themes=None if job.theme_generation_config is None else _themes(data, job.theme_generation_config),
     )
+
+
+def _themes(data: Datasets, config: Mapping[str, Any]) -> Themes:
+    """By the items' names and their textual columns."""
+    textual = [field.name for field in data.schemas["ITEMS"].fields if field.textual]
+    told = data.items[textual].fillna("").astype(str).agg(" ".join, axis=1)
+    names = data.items[config["fieldsForThemeGeneration"]["itemName"]].fillna("").astype(str)
+    return Themes(data.items["ITEM_ID"].tolist(), names.tolist(), told.tolist())
+
+
+def _check_lines(account: Account, tally: Tally) -> None:
+    most = account.quotas["batch_lines_with_themes"]
+    if tally.lines > most:
+        raise InvalidInputException(f"A file has {tally.lines} lines or more, with themes at most {most:g}: split it.")
 
 
 def _inputs(account: Account, source: str) -> list[locations.File]:

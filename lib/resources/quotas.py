@@ -20,6 +20,7 @@ DEFAULTS: Mapping[str, float] = {
     "pending_batch_segment_jobs": 5,
     "batch_files": 1000,
     "batch_bytes": 2**30,
+    "batch_lines_with_themes": 100,
     "pending_solution_versions": 20,
     "pending_data_deletion_jobs_per_group": 5,
     "metrics_per_attribution": 10,

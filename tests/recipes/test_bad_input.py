@@ -68,6 +68,7 @@ BAD = {
 REFUSED = {
     ("one moment", "USER_SEGMENTATION"): "All interactions have the same TIMESTAMP.*Import the times",
     ("no metadata", "aws-item-attribute-affinity"): "Items are missing: import an Items dataset",
+    ("no metadata", "aws-next-best-action"): "Actions are missing: create an Actions dataset",
 }
 
 
@@ -107,6 +108,24 @@ def test_bad_data_train_to_finite_scores_or_are_refused_with_a_remedy(name, data
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # of a division by zero, an overflow, a NaN on its way
         assert_answers(fitted(name, BAD[data]), BAD[data])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"VALUE": [np.inf, np.nan, 1e308], "KIND": None}, id="odd worth"),
+        pytest.param({"VALUE": np.nan, "KIND": ""}, id="no worth"),
+        pytest.param({"EVENT_TYPE": "Not Taken"}, id="nobody took one"),
+        pytest.param({"EVENT_TYPE": "TAKEN"}, id="everybody took all"),
+        pytest.param({"TIMESTAMP": NEWEST}, id="one moment"),
+        pytest.param({"TIMESTAMP": 0}, id="1970"),
+        pytest.param({"USER_ID": "robot"}, id="a robot's alone"),
+    ],
+)
+def test_bad_actions_train_to_finite_scores(change):
+    table = "actions" if "VALUE" in change else "action_interactions"
+    bad = replace(SHOP, **{table: getattr(SHOP, table).assign(**change)})
+    assert_answers(fitted("aws-next-best-action", bad), bad)
 
 
 @pytest.mark.parametrize("name", LARGE)

@@ -4,6 +4,7 @@ import gzip
 import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from lib import jobs
@@ -191,6 +192,32 @@ def test_the_same_file_is_answered_with_the_same_bytes(personalize, version):
         assert run(personalize, version, source, name).status == "ACTIVE"
         outputs.append((personalize.data / "out" / "users.json.out").read_bytes())
     assert outputs[0] == outputs[1]
+
+
+def test_lists_of_related_items_get_a_theme(personalize):
+    group = personalize.filled()
+    items = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(1, 41)]})
+    items["NAME"] = [f"{'piano' if n % 2 else 'drums'} number {n}" for n in range(1, 41)]
+    items["TEXT"] = [f"{'quiet evening' if n % 2 else 'loud morning'} music" for n in range(1, 41)]
+    fields = [{"name": name, "type": "string"} for name in ("ITEM_ID", "NAME", "TEXT")]
+    fields[2]["textual"] = True
+    personalize.load(personalize.dataset(group, {"type": "record", "name": "Items", "fields": fields}), items, "items")
+    recipe = "arn:aws:personalize:::recipe/aws-similar-items"
+    version = personalize.version(personalize.solution(group, "similar", recipe))
+    themes = {"batch_inference_job_mode": "THEME_GENERATION"}
+    themes["theme_generation_config"] = {"fieldsForThemeGeneration": {"itemName": "NAME"}}
+    source = write(personalize, "items.json", {"itemId": "i3"}, {"itemId": "i4"})
+    job = run(personalize, version, source, "themes", num_results=5, **themes)
+    assert (job.status, job.failure_reason) == ("ACTIVE", None)
+    for line in answers(personalize, "items.json.out"):
+        output = line["output"]
+        assert set(output["theme"].lower().split(", ")) <= {"piano", "drums", "quiet", "loud", "evening", "morning"}
+        assert len(output["itemsThemeRelevanceScores"]) == len(output["recommendedItems"]) == 5
+        assert 0 < max(output["itemsThemeRelevanceScores"]) <= 1
+    many = write(personalize, "many.json", *[{"itemId": "i3"}] * 101)
+    job = run(personalize, version, many, "many", **themes)
+    assert job.status == "CREATE FAILED" and "with themes at most 100" in job.failure_reason
+    assert not (personalize.data / "out" / "many.json.out").exists()
 
 
 def test_jobs_that_make_no_sense_are_refused(personalize, version):
