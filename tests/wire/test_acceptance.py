@@ -469,6 +469,28 @@ def test_metrics_of_a_hand_made_example_come_out_as_worked_by_hand(site, scratch
     }
 
 
+def test_what_rises_most_between_the_last_two_intervals_trends_and_popularity_orders_what_does_not(site, scratch):
+    quiet = clicks()
+    newest = int(quiet["TIMESTAMP"].max()) + 86_400
+    hours = {"i20": (5, 12), "i30": (8, 9), "i40": (6, 6)}  # events in the interval before, and in the newest one
+    busy = pd.DataFrame(
+        {"USER_ID": f"u{n}", "ITEM_ID": item, "TIMESTAMP": newest - ago, "EVENT_TYPE": "click"}
+        for item, counts in hours.items()
+        for ago, count in zip((3 * 3600, 0), counts)
+        for n in range(count)
+    )
+    assert site.load(scratch.interactions, pd.concat([quiet, busy]))["status"] == "ACTIVE"
+    answers = {}
+    for recipe in ("aws-trending-now", "aws-popularity-count"):
+        version = site.version(site.solution(scratch.group, recipe))
+        assert version["status"] == "ACTIVE", version.get("failureReason")
+        campaign_arn = site.campaign(version["solutionVersionArn"])
+        answers[recipe] = ids(site.runtime.get_recommendations(campaignArn=campaign_arn, userId="u1")["itemList"])
+    trending, popular = answers.values()
+    assert trending[:2] == ["i20", "i30"]
+    assert trending[2:] == [item for item in popular if item not in ("i20", "i30")][: len(trending) - 2]
+
+
 def test_a_dataset_may_get_columns_that_permit_null_and_its_solutions_go_on(site, scratch):
     items = site.dataset(scratch.group, ITEMS, "Items")
     assert site.load(items, pd.DataFrame({"ITEM_ID": ["i1"], "GENRE": ["Jazz"]}))["status"] == "ACTIVE"
