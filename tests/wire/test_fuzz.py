@@ -172,7 +172,8 @@ def test_requests_of_the_models_shapes_are_answered_by_the_rules(target, kind):
 
     ask()
     target.check()
-    assert {None, "InvalidInputException", "ResourceNotFoundException"} <= set(codes)
+    assert {None, "InvalidInputException"} <= set(codes)
+    assert kind == "spoilt" or "ResourceNotFoundException" in codes  # what is spoilt seldom gets so far
 
 
 def test_any_json_for_any_operation_is_answered_by_the_rules(target):
