@@ -16,7 +16,7 @@ from tests.wire.serving import serving
 from tests.wire.shapes import JSON, Requests
 from tests.wire.site import CLICKS, ITEMS, RECIPE, ROLE, Site, clicks
 
-EXAMPLES = 600  # of each test
+EXAMPLES = 1200  # of each test
 SECONDS = 20  # for one answer
 ACCOUNT = "arn:aws:personalize:us-east-1:123456789012:"
 NAMES = [f"n{number}" for number in range(3)]
@@ -172,8 +172,7 @@ def test_requests_of_the_models_shapes_are_answered_by_the_rules(target, kind):
 
     ask()
     target.check()
-    assert {None, "InvalidInputException"} <= set(codes)
-    assert kind == "spoilt" or "ResourceNotFoundException" in codes  # what is spoilt seldom gets so far
+    assert {None, "InvalidInputException", "ResourceNotFoundException"} <= set(codes)
 
 
 def test_any_json_for_any_operation_is_answered_by_the_rules(target):
