@@ -276,6 +276,14 @@ def deployed(account: Account, arn: str) -> Deployment:
     return deployment
 
 
+def provisioned_tps(account: Account) -> int:
+    """Requests a second that campaigns and recommenders which can answer have at least, together."""
+    with account.store.read() as tx:
+        found = [*records.every(tx, account, Campaign)]
+        found += [recommenders.as_campaign(one) for one in records.every(tx, account, Recommender)]
+    return sum(one.min_provisioned_tps for one in found if one.status is Status.ACTIVE)
+
+
 def _present(process: _Process, account: Account, arn: str, now: float) -> Deployment:
     """The campaign on the store's present state, and with all that exploration may know of now."""
     stamp = process.changes.stamp()
