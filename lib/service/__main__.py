@@ -203,9 +203,7 @@ def _workers(text: str) -> tuple[int, int]:
     if text == "auto":
         return 1, workers.cores()
     if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of workers: give auto, or a number up to {MOST_WORKERS}"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers: give auto, or 1 to {MOST_WORKERS}")
     return int(text), int(text)
 
 

@@ -153,6 +153,32 @@ class _Worker:
     leaving_since: float | None = None
 
 
+@dataclass(slots=True)
+class Demand:
+    """How many workers there shall be.  busy, idle: looks in a row that spoke for more, or fewer."""
+
+    target: int
+    busy: int = 0
+    idle: int = 0
+
+    def look(self, used: float, working: int, floor: int, most: int) -> int:
+        """The target, after one more look at the load.
+
+        used: cores that the workers kept busy since the last look.  working: of how many.  floor: for what is
+        provisioned.
+        """
+        self.busy = self.busy + 1 if used > BUSY * working else 0
+        self.idle = self.idle + 1 if used < IDLE * (working - 1) else 0
+        before, self.target = self.target, max(self.target, floor)
+        if self.busy >= BUSY_LOOKS:
+            self.target = min(most, self.target + 1)
+        elif self.idle >= IDLE_LOOKS:
+            self.target = max(floor, self.target - 1)
+        if self.target != before:
+            self.busy = self.idle = 0
+        return self.target
+
+
 def run(work: Callable[[Place], None], *, least: int, most: int, log: Callable[..., None]) -> None:
     """Have between ``least`` and ``most`` workers until this process is told to end.
 
@@ -186,8 +212,7 @@ class _Crew:
         self.work, self.least, self.most, self.log, self.folder = work, least, most, log, folder
         self.board = Board(2 * most)  # some may be leaving
         self.running: dict[int, _Worker] = {}
-        self.target, self.looked = least, time.monotonic()
-        self.busy_looks = self.idle_looks = 0
+        self.demand, self.looked = Demand(least), time.monotonic()
         self.died_early, self.not_before = 0, 0.0
 
     def run(self, told: socket.socket) -> None:
@@ -231,7 +256,7 @@ class _Crew:
 
     def _fill(self) -> None:
         """Start what is missing, once nothing speaks against it."""
-        while self._staying() < self.target and time.monotonic() >= self.not_before:
+        while self._staying() < self.demand.target and time.monotonic() >= self.not_before:
             if self.running:  # whoever is alone shall not wait for this
                 for module in HEAVY:
                     importlib.import_module(module)
@@ -267,20 +292,12 @@ class _Crew:
             worker.seconds = seconds
             if worker.leaving_since is not None and self.looked - worker.leaving_since > LEAVE_SECONDS:
                 worker.process.terminate()
-        now = self._staying()
-        floor = max(self.least, min(self.board.wanted, self.most))
-        self.busy_looks = self.busy_looks + 1 if used > BUSY * now else 0
-        self.idle_looks = self.idle_looks + 1 if used < IDLE * (now - 1) else 0
-        target = max(self.target, floor)
-        if self.busy_looks >= BUSY_LOOKS:
-            target = min(self.most, target + 1)
-        elif self.idle_looks >= IDLE_LOOKS:
-            target = max(floor, target - 1)
-        if target != self.target:
-            self.log(event="workers", before=self.target, now=target, cores_used=round(used, 2), provisioned_for=floor)
-            self.target, self.busy_looks, self.idle_looks = target, 0, 0
+        before, floor = self.demand.target, max(self.least, min(self.board.wanted, self.most))
+        target = self.demand.look(used, self._staying(), floor, self.most)
+        if target != before:
+            self.log(event="workers", before=before, now=target, cores_used=round(used, 2), provisioned_for=floor)
         for number in sorted(self.running, reverse=True):
-            if self._staying() > self.target and self.running[number].leaving_since is None:
+            if self._staying() > target and self.running[number].leaving_since is None:
                 self.running[number].leaving_since = self.looked
                 self.board.set(number, Board.LEAVING, 1)
 
