@@ -287,12 +287,20 @@ def test_workers_come_with_load_and_go_after_it_and_no_request_fails(site):
     with serving(site[0], *arguments, target=processes.serve_restlessly) as port:
         until(lambda count: count == 1, port.answering)
         bodies = [json.dumps({**asked, "userId": f"user-{n}"}).encode() for n in range(100)]
-        measured = load.measure(port.url, "/recommendations", bodies, clients=16, requests=100_000, seconds=4)
-        until(lambda count: count == 1, port.answering)
+
+        def loaded(seconds):
+            return load.measure(
+                port.url, "/recommendations", bodies, clients=16, requests=100_000, seconds=seconds
+            ).errors
+
+        def changes():
+            return [(line["before"], line["now"]) for line in port.lines("workers")]
+
+        until(lambda _: port.answering() == 2, lambda: loaded(0.5))
+        assert loaded(3) == {}
+        until(lambda found: (2, 1) in found, changes)
         until(lambda running: len(running) == 1, port.workers)
-        changes = [(line["before"], line["now"]) for line in port.lines("workers")]
-    assert measured.errors == {} and port.lines("worker ended") == []
-    assert (1, 2) in changes and (2, 1) in changes
+        assert changes()[0] == (1, 2) and port.lines("worker ended") == []
 
 
 def test_one_that_dies_before_it_answers_is_started_less_and_less_often(tmp_path, monkeypatch):
