@@ -7,7 +7,8 @@
 | ``evaluation.parquet`` | one row a test user (``lib.evaluation``) |
 | ``training_log.jsonl`` | one line a step: phase, step, steps and what was measured |
 
-A killed training goes on from the last phase that ended: the model of the split is kept until the served one is there.
+A killed training goes on from the last phase that ended, and within the first, the longest, from the last epoch of a
+recipe that keeps a checkpoint: both it and the model of the split are kept until they are needed no more.
 """
 
 import json
@@ -37,6 +38,7 @@ MEASURED = (
     *("USER_PERSONALIZATION", "PERSONALIZED_RANKING", "RELATED_ITEMS", "POPULAR_ITEMS"),
     *("USER_SEGMENTATION", "PERSONALIZED_ACTIONS"),
 )
+CHECKPOINT = "checkpoint.safetensors"
 STEPS = 1000  # one scale for a whole training
 PHASES = {"split": (0, 600), "evaluation": (600, 650), "served": (650, STEPS)}  # where each lies on it
 
@@ -69,9 +71,11 @@ def train(
             listen = _listener(folder, "split", progress)
             fix(seed)
             known = _training_part(recipe, datasets, split)
-            model = recipe.fit(known, parameters, seed=seed, progress=listen)
+            how = {"checkpoint": folder / CHECKPOINT} if recipe.resumes else {}
+            model = recipe.fit(known, parameters, seed=seed, progress=listen, **how)
             with written(split_model) as aside:
                 model.save(aside)
+            _remove(folder / CHECKPOINT)
         model = recipe.load(split_model)  # also when just fitted: a training that was killed gives the same bytes
         if not (folder / "metrics.json").exists():
             listen = _listener(folder, "evaluation", progress)

@@ -16,8 +16,8 @@ def write(folder: Path, catalogue: Catalogue, settings: Mapping[str, object], ar
     folder.mkdir(parents=True, exist_ok=True)
     numbering = {"item_ids": catalogue.item_ids.tolist(), "event_types": catalogue.event_types.tolist()}
     contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
-    _replace(folder / "model.safetensors", save(contiguous))
-    _replace(folder / "model.json", json.dumps({**settings, "catalogue": numbering}, sort_keys=True).encode())
+    replace(folder / "model.safetensors", save(contiguous))
+    replace(folder / "model.json", json.dumps({**settings, "catalogue": numbering}, sort_keys=True).encode())
 
 
 def read(folder: Path) -> tuple[Catalogue, dict, dict[str, np.ndarray]]:
@@ -28,7 +28,7 @@ def read(folder: Path) -> tuple[Catalogue, dict, dict[str, np.ndarray]]:
     return catalogue, settings, load_file(folder / "model.safetensors")
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Write aside, to the disk, then into place: a reader sees the old file or the new one, never half of it."""
     aside = path.with_name(f".{path.name}.part")
     with aside.open("wb") as file:

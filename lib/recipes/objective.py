@@ -8,7 +8,7 @@ r in [0, 1] is the item's rank by that column, so neither scale nor outliers mat
 LOW, the best item becomes e times likelier against the worst; at HIGH the objective decides among likely items.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pandas as pd
 
 from lib.data.datasets import Catalogue, Datasets
 from lib.recipes import files
-from lib.recipes.recipe import Fit, Model, Progress, Recipe, Request, Value
+from lib.recipes.recipe import Fit, Model, Recipe, Request, Value
 
 STRENGTHS = {"LOW": 1.0, "MEDIUM": 2.5, "HIGH": 6.0}  # objectiveSensitivity -> lambda
 FOLDER = "objective"  # in the model's own
@@ -59,9 +59,8 @@ class AimedFit:
         datasets: Datasets,
         parameters: Mapping[str, Value],
         *,
-        seed: int,
-        progress: Callable[[Progress], None],
         start: Model | None = None,
+        **how: object,
     ) -> Tilted:
         """Raises ValueError where Items have no such column."""
         if datasets.items is None or self.column not in datasets.items:
@@ -69,7 +68,7 @@ class AimedFit:
                 f"optimizationObjective: Items have no column {self.column}: import it, or do not exclude it"
             )
         start = start.model if isinstance(start, Tilted) else start
-        model = self.fit(datasets, parameters, seed=seed, progress=progress, start=start)
+        model = self.fit(datasets, parameters, start=start, **how)
         worth = datasets.items.set_index("ITEM_ID")[self.column].reindex(model.catalogue.item_ids)
         worth = pd.to_numeric(worth, errors="coerce")
         place = worth.rank(method="min", na_option="top").to_numpy() - 1  # without a value: the least

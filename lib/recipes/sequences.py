@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lib.data import features
 from lib.data.datasets import WEIGHT, Catalogue, Datasets, Histories, History, catalogue, histories
 from lib.data.features import Features
-from lib.recipes import choices, files, likeness, places, situation, transitions
+from lib.recipes import checkpoints, choices, files, likeness, places, situation, transitions
 from lib.recipes.choices import Lists
 from lib.recipes.likeness import Likeness
 from lib.recipes.networks import (
@@ -47,6 +47,7 @@ BLEND_CELLS = 4_000_000  # scores that the blend is learnt from
 ASKED_AT_ONCE = 32
 READ = 12_000_000  # events, over all epochs, that are read in any case
 PATIENCE = 1  # epochs without a better validation loss
+WORTH_KEEPING = 50_000  # events; an epoch over fewer is sooner done again than kept
 NEAR, NEARNESS, FIRST_SCALE = 10, 0.85, 0.1  # how items are placed at first: reach in events, decay, size
 MEMORIES = (  # of the transitions in closed form, a short and a long one: withheld events choose
     {"decay": 0.82, "future": 0.37, "ridge": 200.0, "alpha": 0.1},
@@ -246,11 +247,13 @@ def fit(
     start: SequenceModel | None = None,
     numbers: Catalogue | None = None,
     cold: Callable[[Histories, int], np.ndarray] | None = None,
+    checkpoint: Path | None = None,
 ) -> SequenceModel:
     """Train from the beginning; with ``start``, go on with what it has not seen and as much of what it has.
 
     numbers: the catalogue, where it holds more than the datasets.  cold: histories and number of items -> (I,) bool,
-    items to be known by their features alone although there are events of them.
+    items to be known by their features alone although there are events of them.  checkpoint: a file that each epoch
+    of a training from the beginning is kept in, and that one with the same data, plan and seed goes on from.
     """
     if not len(datasets.interactions):
         raise ValueError("Interactions has no rows to learn from: import interactions, or let more event types in")
@@ -311,7 +314,8 @@ def fit(
             users.part(chosen),
             context.part(_rows(done, chosen)),
         )
-        epochs = _train(trainer, withheld, held[chosen], plan.epochs(len(train.items)), progress)
+        keep = checkpoint if len(train.items) >= WORTH_KEEPING else None
+        epochs = _train(trainer, withheld, held[chosen], plan, progress, keep)
     trainer.use_average()
     trained = np.isin(np.arange(n_items), train.items)
     if cold:
@@ -451,26 +455,47 @@ def _take_over(network: SequenceNetwork, numbers: Catalogue, start: SequenceMode
 
 
 def _train(
-    trainer: Trainer, withheld: Events, n_last: np.ndarray, epochs: int, progress: Callable[[Progress], None]
+    trainer: Trainer,
+    withheld: Events,
+    n_last: np.ndarray,
+    plan: Plan,
+    progress: Callable[[Progress], None],
+    checkpoint: Path | None,
 ) -> int:
     """Epochs until the loss of withheld events no longer falls; leaves the best weights, and gives their epoch.
 
-    Progress hears that loss, and as ``validation_likelihood`` the geometric mean of the withheld events' chances.
+    Progress hears that loss, and as ``validation_likelihood`` the geometric mean of the withheld events' chances; of
+    epochs that the checkpoint holds it hears again.
     """
-    best, best_epoch, weights = np.inf, 0, trainer.average
-    for epoch in range(1, epochs + 1):
+    epochs = plan.epochs(len(trainer.events.items))
+    best, heard = checkpoints.resume(checkpoint, trainer, asdict(plan)) if checkpoint else ([], [])
+    for step in heard:
+        progress(step)
+    losses = [step.measures.get("withheld_loss", -np.inf) for step in heard]
+    while not _ended(losses, epochs):
         measures = {"loss": trainer.epoch()}
-        loss = trainer.measure(withheld, n_last) if len(n_last) else -np.inf
+        losses.append(trainer.measure(withheld, n_last) if len(n_last) else -np.inf)
         if len(n_last):
-            measures |= {"withheld_loss": loss, "validation_likelihood": float(np.exp(-loss))}
-        progress(Progress(step=epoch, steps=epochs, measures=measures))
-        if loss < best or not len(n_last):
-            best, best_epoch = loss, epoch
-            weights = [value.clone() for value in trainer.average]
-        elif epoch - best_epoch >= PATIENCE:
-            break
-    trainer.average = weights
-    return best_epoch
+            measures |= {"withheld_loss": losses[-1], "validation_likelihood": float(np.exp(-losses[-1]))}
+        if _best_epoch(losses) == len(losses):
+            best = [value.clone() for value in trainer.average]
+        heard.append(Progress(step=len(losses), steps=epochs, measures=measures))
+        if checkpoint:
+            checkpoints.keep(checkpoint, trainer, best, heard, asdict(plan))
+        progress(heard[-1])
+    trainer.average = best
+    return _best_epoch(losses)
+
+
+def _best_epoch(losses: Sequence[float]) -> int:
+    """Counted from 1: the first of the least losses; the last where there is none to tell them apart."""
+    if losses[-1] == -np.inf:
+        return len(losses)
+    return losses.index(min(losses)) + 1
+
+
+def _ended(losses: Sequence[float], epochs: int) -> bool:
+    return len(losses) >= epochs or (bool(losses) and len(losses) - _best_epoch(losses) >= PATIENCE)
 
 
 def _go_on(
