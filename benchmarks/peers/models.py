@@ -6,6 +6,7 @@ documentation recommend, the references those that were best on validation data 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -235,7 +236,7 @@ def _recbole(kind: str) -> Callable[[Histories, Catalogue], Scorer]:
         from recbole.data.interaction import Interaction
         from recbole.utils import get_model, get_trainer, init_seed
 
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, chdir(folder):  # it writes logs where it stands
             (Path(folder) / "events").mkdir()
             user = np.repeat(np.arange(len(done.user_ids)), np.diff(done.offsets))
             rows = {"user_id:token": user, "item_id:token": done.items, "timestamp:float": np.arange(len(user))}
@@ -250,8 +251,8 @@ def _recbole(kind: str) -> Callable[[Histories, Catalogue], Scorer]:
             init_seed(SEED, True)
             dataset = create_dataset(config)
             train, _, _ = data_preparation(config, dataset)
-        model = get_model(kind)(config, train._dataset)
-        trainer = get_trainer(config["MODEL_TYPE"], kind)(config, model)
+            model = get_model(kind)(config, train._dataset)
+            trainer = get_trainer(config["MODEL_TYPE"], kind)(config, model)
         part = _Part(train, process_time() + SECONDS)
         epoch = 0
         while process_time() < part.end:
