@@ -326,7 +326,7 @@ def fit(
         trained &= ~cold(train, n_items)
     with torch.inference_mode():
         own = torch.from_numpy(trained.astype(np.float32))
-        table = network.items(torch.arange(n_items), own, items[np.arange(n_items)])
+        table = network.items(network.item, own, items[np.arange(n_items)])
     shown = choices.lists(rows, numbers) if plan.given and not (start and start.choice is None) else None
     past = None if shown is None else shown.part(kept[shown.rows])
     choice = start and start.choice
