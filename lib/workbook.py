@@ -200,6 +200,7 @@ def start_service(run: str, port: int = 0) -> str:
     command = [sys.executable, "-m", "lib.service", "--host", "127.0.0.1", "--port", str(port)]
     command += [*account(run).store.options(), "--bucket", f"{BUCKET}={folder(run) / 'data'}"]
     command += ["--region", REGION, "--account", ACCOUNT, "--ready-file", str(ready)]
+    command += ["--workers", "1"]  # what is explored depends on how often a worker was asked
     command += [f"--quota={name}={number}" for name, number in QUOTAS.items()]
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -107,22 +107,6 @@ class Deployment:
         return bool(config.get("enableMetadataWithRecommendations")) or self.recipe.name in GIVES_METADATA
 
 
-class _Bucket:
-    """Lets a second's worth of requests through at once, and as many as the rate says in the long run."""
-
-    def __init__(self, now: float):
-        self.tokens, self.at = math.inf, now
-
-    def take(self, rate: float, now: float) -> bool:
-        """Whether one more may pass.  rate: in a second.  now: epoch seconds."""
-        self.tokens = min(rate, self.tokens + max(0.0, now - self.at) * rate)
-        self.at = now
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
-
-
 class _Chance(threading.local):
     """A generator for each thread: to make one takes ten times as long as to begin it anew."""
 
@@ -143,9 +127,8 @@ class _Process:
     def __init__(self, account: Account):
         self.changes = Changes(account.store)
         self.deployments: dict[str, Deployment] = {}
-        self.buckets: dict[str, _Bucket] = {}
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.loading, self.counting = threading.Lock(), threading.Lock()
+        self.loading = threading.Lock()
 
 
 _TABLE = tables.resources.c
@@ -287,15 +270,18 @@ def deployed(account: Account, arn: str) -> Deployment:
     # The minimum is promised; above it a campaign may have what the machine's cores can do.
     floor = deployment.campaign.min_provisioned_tps
     rate = max(floor, process.cores * account.quotas["transactions_per_second_per_core"])
-    with process.counting:
-        bucket = process.buckets.get(arn)
-        if bucket is None:
-            bucket = process.buckets[arn] = _Bucket(now)
-        passes = bucket.take(rate, now)
-    if not passes:
+    if not account.throttle.take(arn, rate, now):
         raise ThrottlingException(f"{arn} is asked more than {rate:g} times a second; try again in a moment.")
     account.store.commits.later(consumption.add, Asked(arn, now, floor))
     return deployment
+
+
+def provisioned_tps(account: Account) -> int:
+    """Requests a second that campaigns and recommenders which can answer have at least, together."""
+    with account.store.read() as tx:
+        found = [*records.every(tx, account, Campaign)]
+        found += [recommenders.as_campaign(one) for one in records.every(tx, account, Recommender)]
+    return sum(one.min_provisioned_tps for one in found if one.status is Status.ACTIVE)
 
 
 def _present(process: _Process, account: Account, arn: str, now: float) -> Deployment:
