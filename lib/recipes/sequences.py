@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from lib.data import features
-from lib.data.datasets import WEIGHT, Catalogue, Datasets, Histories, History, catalogue, histories
+from lib.data.datasets import WEIGHT, Catalogue, Datasets, Histories, History, catalogue, histories, numbered
 from lib.data.features import Features
 from lib.recipes import checkpoints, choices, files, likeness, places, situation, transitions
 from lib.recipes.choices import Lists
@@ -261,7 +261,7 @@ def fit(
     rng = np.random.default_rng(seed)
     numbers = numbers or catalogue(datasets)
     n_items = len(numbers.item_ids)
-    done, rows = _ordered(datasets.interactions, numbers)
+    done, rows = _ordered(datasets.interactions, numbers, impressions=plan.given)
     held = np.zeros(len(done.user_ids), np.int64) if start else _held_out(np.diff(done.offsets), rng)
     kept = np.arange(len(done.items)) < np.repeat(done.offsets[1:] - held, np.diff(done.offsets))
     train = _part(done, kept)
@@ -282,7 +282,11 @@ def fit(
     encoded = features.aligned(known["items"], datasets.items, "ITEM_ID", numbers.item_ids)
     items = _side(encoded)
     users = _side(features.aligned(known["users"], datasets.users, "USER_ID", done.user_ids))
-    context = _side(known["context"]({name: rows[name].to_numpy(dtype=object) for name in rows}, len(rows)))
+    context = _side(
+        known["context"](
+            {name: rows[name].to_numpy(dtype=object) for name in known["context"].names if name in rows}, len(rows)
+        )
+    )
     events = _events(
         train, len(numbers.event_types), now, users, context.part(kept), None if weights is None else weights[kept]
     )
@@ -322,7 +326,7 @@ def fit(
         trained &= ~cold(train, n_items)
     with torch.inference_mode():
         own = torch.from_numpy(trained.astype(np.float32))
-        table = network.items(torch.arange(n_items), own, items[np.arange(n_items)])
+        table = network.items(network.item, own, items[np.arange(n_items)])
     shown = choices.lists(rows, numbers) if plan.given and not (start and start.choice is None) else None
     past = None if shown is None else shown.part(kept[shown.rows])
     choice = start and start.choice
@@ -357,10 +361,15 @@ def _sizes(known: Mapping[str, Features]) -> dict[str, tuple[int, int]]:
     return {side: (columns.n_categories, columns.n_dense) for side, columns in known.items()}
 
 
-def _ordered(interactions: pd.DataFrame, numbers: Catalogue) -> tuple[Histories, pd.DataFrame]:
-    """All histories, and the rows of Interactions in their order."""
-    users = interactions["USER_ID"].to_numpy(dtype=str)
-    return histories(interactions, numbers), interactions.iloc[np.argsort(users, kind="stable")]
+def _ordered(interactions: pd.DataFrame, numbers: Catalogue, *, impressions: bool) -> tuple[Histories, pd.DataFrame]:
+    """All histories, and what the rows of Interactions tell beside them, in their order.
+
+    impressions: whether ids, times and IMPRESSION stay, where lists were shown.
+    """
+    whole = impressions and "IMPRESSION" in interactions
+    columns = [name for name in interactions if whole or name not in features.RESERVED]
+    order = np.argsort(numbered(interactions["USER_ID"])[1], kind="stable")
+    return histories(interactions, numbers), interactions[columns].iloc[order]
 
 
 def _held_out(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -529,11 +538,13 @@ def _fingerprint(done: Histories) -> tuple[np.ndarray, np.ndarray]:
 
 def _requests(done: Histories, cuts: np.ndarray, datasets: Datasets, rows: pd.DataFrame) -> list[Request]:
     """What users would have asked just before these events (positions)."""
+    users = np.searchsorted(done.offsets, cuts, side="right") - 1
     about = {}
     if datasets.users is not None:
-        about = datasets.users.set_index("USER_ID").to_dict("index")
+        asking = datasets.users["USER_ID"].isin(done.user_ids[users])
+        about = datasets.users[asking].set_index("USER_ID").to_dict("index")
     out = []
-    for cut, user in zip(cuts, np.searchsorted(done.offsets, cuts, side="right") - 1):
+    for cut, user in zip(cuts, users):
         past = slice(done.offsets[user], cut)
         history = History(done.items[past], done.times[past], done.event_types[past])
         known = about.get(done.user_ids[user], {})

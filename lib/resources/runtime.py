@@ -457,7 +457,8 @@ def _load(
     model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, model, config)
     loaded = Loaded(recipe, model, data)
     # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
-    read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
+    if "INTERACTIONS" in found:
+        read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
     if recipe.explores and "ITEMS" in found:
         loaded.arrived(events.put_times(tx, found["ITEMS"].dataset_arn))
     return loaded, read
@@ -480,7 +481,7 @@ def _take_in(tx: Connection, known: Deployment, live: Mapping[str, events.Live])
         rows, known.read["USERS"] = events.records(tx, of["USERS"], known.read["USERS"])
         known.loaded.put_users(rows)
         gone |= rows.keys()
-    if of["INTERACTIONS"] in changed:
+    if of.get("INTERACTIONS") in changed:
         answered, known.read["INTERACTIONS"] = events.after(tx, of["INTERACTIONS"], known.read["INTERACTIONS"])
         for event in answered:
             gone.update((event.session_id, event.user_id))
@@ -524,11 +525,11 @@ def visitor_of(account: Account, deployment: Deployment, user_id: str | None) ->
     """The user or session with everything done until now."""
     visitor = deployment.visitors.get(user_id)
     if visitor is None:
-        arn = deployment.datasets["INTERACTIONS"].dataset_arn
+        dataset = deployment.datasets.get("INTERACTIONS")
         sent: Sequence[events.LiveEvent] = ()
-        if user_id is not None and arn in deployment.live:
+        if user_id is not None and dataset is not None and dataset.dataset_arn in deployment.live:
             with account.store.read() as tx:
-                sent = events.newest(tx, arn, user_id)
+                sent = events.newest(tx, dataset.dataset_arn, user_id)
         visitor = deployment.visitors[user_id] = deployment.loaded.visitor(user_id, sent)
         if len(deployment.visitors) > VISITORS:
             deployment.visitors.popitem(last=False)
@@ -630,9 +631,10 @@ def _columns(deployment: Deployment, given: Mapping[str, Sequence[str]] | None) 
 
 def _context(deployment: Deployment, given: Mapping[str, str] | None) -> dict[str, str]:
     """Values by column of Interactions; what is no column of it does not matter."""
-    if not given:
+    schema = deployment.loaded.schemas.get("INTERACTIONS")
+    if not given or schema is None:
         return {}
-    columns = {name.upper(): name for name in deployment.loaded.schemas["INTERACTIONS"].columns}
+    columns = {name.upper(): name for name in schema.columns}
     return {columns[name.upper()]: value for name, value in given.items() if name.upper() in columns}
 
 
