@@ -205,8 +205,10 @@ def main() -> int:
             for method in options.methods:
                 cost = costs[method, size] = measure(method, Path(name))
                 what = "a million items" if size == "items" else f"{int(size):,} events, {n_items(int(size)):,} items"
-                print(f"{method:28} {what:32} {cost.seconds:8.1f} CPU s {cost.gib:6.2f} GiB  HR@{FOUND} {cost.found:.3f}",
-                      flush=True)
+                print(
+                    f"{method:28} {what:32} {cost.seconds:8.1f} CPU s {cost.gib:6.2f} GiB  HR@{FOUND} {cost.found:.3f}",
+                    flush=True,
+                )
     return 0
 
 
