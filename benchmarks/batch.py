@@ -117,7 +117,7 @@ def one_by_one(bench: Bench, version: str, users: np.ndarray) -> tuple[float, fl
     """Requests per second with boto3 and with a bare HTTP client, each asked after the one before was answered."""
     campaign = bench.create_campaign(name="bench", solution_version_arn=version)["campaignArn"]
     ready = bench.location.parent / "url"
-    command = [sys.executable, "-m", "lib.service", "--port", "0", "--store", str(bench.location)]
+    command = [sys.executable, "-m", "lib.service", "--workers", "1", "--port", "0", "--store", str(bench.location)]
     service = subprocess.Popen([*command, "--ready-file", str(ready)], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     try:
         while not ready.exists():

@@ -72,7 +72,7 @@ def report(n_items: int, requests: int) -> None:
         with process(__file__, "--bare") as server:
             server.measure("/recommendations", plain, requests)
             floor = server.measure("/recommendations", plain, 2 * requests)
-        with process("-m", "lib.service", "--port", "0", "--store", f"{name}/store") as server:
+        with process("-m", "lib.service", "--workers", "1", "--port", "0", "--store", f"{name}/store") as server:
             server.measure("/events", [orjson.dumps(body) for body in clicks], USERS)
             puts = [orjson.dumps({**body, "sessionId": f"{body['sessionId']}-"}) for body in clicks]
             server.measure("/recommendations", plain, 1)

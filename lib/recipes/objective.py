@@ -69,10 +69,14 @@ class AimedFit:
             )
         start = start.model if isinstance(start, Tilted) else start
         model = self.fit(datasets, parameters, start=start, **how)
-        worth = datasets.items.set_index("ITEM_ID")[self.column].reindex(model.catalogue.item_ids)
-        worth = pd.to_numeric(worth, errors="coerce")
-        place = worth.rank(method="min", na_option="top").to_numpy() - 1  # without a value: the least
-        return Tilted(model, (self.strength * place / max(1.0, place.max())).astype(np.float32))
+        return Tilted(model, np.float32(self.strength) * places(datasets, self.column, model.catalogue))
+
+
+def places(datasets: Datasets, column: str, numbers: Catalogue) -> np.ndarray:
+    """(I,) float32 in [0, 1]: the rank of each item by a column of Items; without a value an item is worth least."""
+    worth = datasets.items.set_index("ITEM_ID")[column].reindex(numbers.item_ids)
+    rank = pd.to_numeric(worth, errors="coerce").rank(method="min", na_option="top").to_numpy() - 1
+    return (rank / max(1.0, rank.max())).astype(np.float32)
 
 
 def aimed(recipe: Recipe, column: str, sensitivity: str) -> Recipe:
