@@ -407,10 +407,8 @@ class Trainer:
         needed = np.unique(np.concatenate([events.items[begin:end] for begin, end in spans]))
         rows, log_share = self._candidates(needed, int((spans[:, 1] - spans[:, 0]).sum()))
         average = self.average[self.item_place]
-        if self.rows:
-            own = self.rows.read(rows, average).requires_grad_()
-        else:
-            own = self.network.item[torch.from_numpy(rows)]
+        item = self.network.item
+        own = self.rows.read(rows, average).requires_grad_() if self.rows else item[torch.from_numpy(rows)]
         table = self._table(own, rows, self.rng.random(len(rows)) >= ID_DROPOUT)
         loss = self._loss(events, spans, skip, rows, log_share, table)
         self.optimiser.zero_grad(set_to_none=True)
