@@ -1,9 +1,10 @@
 """Growth: processor seconds and peak memory of training, from 10^4 to 10^7 interactions, and a million items.
 
-Made-up shops: items of topics, popular ones more often (Zipf); users of a few topics, whose sessions lead from an item to
-one of its few successors or to another of the topic.  Items grow from 1,000 to 100,000 with the interactions; last come
-a million items that ten users know a few of.  Each fit reads Parquet and runs in a process of its own; beside its cost
-stands the share of withheld next items found among ten, all items ranked, so that a quick fit that learns nothing shows.
+Made-up shops: items of topics, popular ones more often (Zipf); users of a few topics, whose sessions lead from an item
+to one of its few successors or to another of the topic.  Items grow from 1,000 to 100,000 with the interactions; last
+come a million items that ten users know a few of.  Each fit reads Parquet and runs in a process of its own; beside its
+cost stands the share of withheld next items found among ten, all items ranked, so that a quick fit that learns nothing
+shows.
 ``python benchmarks/scale.py [--sizes 10000,…,items] [METHOD …]``; the script ends with status 1 where ten million
 interactions take 6 GiB or more, or where the seconds from one million to ten grow by an exponent above 1.1.
 """

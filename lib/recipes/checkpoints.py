@@ -71,7 +71,7 @@ def resume(path: Path, trainer: Trainer, plan: Mapping[str, object]) -> tuple[li
     for number, parameter in enumerate(parameters):
         known = {moment: tensors[f"{moment}.{number}"] for moment in MOMENTS if f"{moment}.{number}" in tensors}
         if known:
-            trainer.optimiser.state[parameter] = known
+            trainer.optimiser.state[parameter].update(known)
     trainer.steps = state["steps"]
     trainer.rng.bit_generator.state = state["rng"]
     torch.set_rng_state(tensors["chances"])

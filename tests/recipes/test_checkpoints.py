@@ -1,6 +1,6 @@
 import pytest
 
-from lib.recipes import RECIPES, sequences
+from lib.recipes import RECIPES, networks, sequences
 from lib.recipes.networks import Trainer
 from lib.reproducible import fix
 from tests.recipes.test_sequences import walks
@@ -35,8 +35,9 @@ def train(name, folder, checkpoint=None, stop_at=None, seed=0):
     return saved(folder), heard
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_training_killed_between_epochs_goes_on_to_the_same_bytes(name, epochs, tmp_path):
+@pytest.mark.parametrize(("name", "many_items"), [(NAMES[0], 10), (NAMES[0], 10_000), (NAMES[1], 10_000)])
+def test_a_training_killed_between_epochs_goes_on_to_the_same_bytes(name, many_items, epochs, monkeypatch, tmp_path):
+    monkeypatch.setattr(networks, "MANY_ITEMS", many_items)
     whole, heard = train(name, tmp_path / "whole")
     n_epochs = len(epochs)
     epochs.clear()
