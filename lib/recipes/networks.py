@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MAX_CANDIDATES = 1_024  # items a step compares with where the catalogue is larger
-LEAST_SHARE = 0.05  # of the items that are compared with, as long as that is no more than so many
+LEAST_SHARE = 0.05  # of the catalogue that it draws in any case, as long as that is no more than twice as many
 MANY_ITEMS = 16_384  # from here on a step changes the vectors of the items that it reads alone
 BETAS, EPSILON = (0.9, 0.98), 1e-8  # of AdamW
 CARRIED = 128  # steps after which what a step began is negligible
@@ -407,8 +407,8 @@ class Trainer:
         needed = np.unique(np.concatenate([events.items[begin:end] for begin, end in spans]))
         rows, log_share = self._candidates(needed, int((spans[:, 1] - spans[:, 0]).sum()))
         average = self.average[self.item_place]
-        read = self.rows and self.rows.read(rows, average).requires_grad_()
-        own = self.network.item[torch.from_numpy(rows)] if read is None else read
+        item = self.network.item
+        own = self.rows.read(rows, average).requires_grad_() if self.rows else item[torch.from_numpy(rows)]
         table = self._table(own, rows, self.rng.random(len(rows)) >= ID_DROPOUT)
         loss = self._loss(events, spans, skip, rows, log_share, table)
         self.optimiser.zero_grad(set_to_none=True)
@@ -480,7 +480,7 @@ class Trainer:
         """Items of a step, ascending, and the log of the chance that each is among them (None where all are)."""
         if len(self.seen) <= 2 * MAX_CANDIDATES:
             return self.seen, None
-        least = min(LEAST_SHARE, MAX_CANDIDATES / len(self.seen))
+        least = min(LEAST_SHARE, 2 * MAX_CANDIDATES / len(self.seen))
         share = max(least, (MAX_CANDIDATES - len(needed)) / len(self.seen))
         drawn = self.seen[self.rng.random(len(self.seen)) < share]
         rows = np.union1d(needed, drawn)
