@@ -297,7 +297,7 @@ def untrained(recipe):
             learnt=(np.zeros(0, np.uint64), np.zeros(0, np.int64)),
         )
 
-    return replace(recipe, fit=fit)
+    return replace(recipe, fit=fit, resumes=False)
 
 
 if __name__ == "__main__":

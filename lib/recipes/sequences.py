@@ -263,7 +263,7 @@ def load(folder: Path) -> SequenceModel:
     plan = Plan(**settings["plan"])
     known = {side: Features.load(columns, part(f"features.{side}.")) for side, columns in settings["features"].items()}
     network = plan.network(len(numbers.item_ids), len(numbers.event_types), _sizes(known))
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in part("network.").items()})
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in part("network.").items()}, assign=True)
     network.eval()
     return SequenceModel(
         catalogue=numbers,

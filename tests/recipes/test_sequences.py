@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import reproducible
 from lib.data.datasets import Datasets, histories
 from lib.recipes import RECIPES, sequences
 from lib.recipes.recipe import Request
@@ -41,6 +42,15 @@ def test_transitions_speak_of_what_is_new_to_a_user_alone(model):
         row[request.history.items] = True
     assert not closed[seen].any()
     assert closed[~seen].max() > 0
+
+
+def test_without_impressions_ranking_is_recommending():
+    scores = []
+    for name in ("aws-user-personalization-v2", "aws-personalized-ranking-v2"):
+        reproducible.fix(0)
+        fitted = RECIPES[name].fit(walks(), RECIPES[name].values({}), seed=0, progress=lambda step: None)
+        scores.append(fitted.scores(asked(fitted)))
+    np.testing.assert_array_equal(*scores)
 
 
 def test_a_training_that_goes_on_keeps_the_time_scale_of_transitions_and_the_blend(model):
