@@ -7,6 +7,7 @@ request after another over HTTP (a client that waits for each answer), and a bat
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -123,7 +124,9 @@ def one_by_one(bench: Bench, version: str, users: np.ndarray) -> tuple[float, fl
     service = subprocess.Popen([*command, "--ready-file", str(ready)], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
 
     def used() -> float:
-        return time.process_time() + sum(psutil.Process(service.pid).cpu_times()[:2])
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        running = [sum(process.cpu_times()[:2]) for process in psutil.Process().children(recursive=True)]
+        return time.process_time() + ended.ru_utime + ended.ru_stime + sum(running)
 
     try:
         while not ready.exists():

@@ -203,10 +203,10 @@ class SequenceModel:
         """(B, I) float32: where the history leads, as products with the items, what is repeated, and the situation."""
         repeat = self.network.repeat.detach().numpy()
         out += self._situations(requests)[0]
-        for row, request in enumerate(requests):
-            items = request.history.items[-REMEMBERED:]
-            lags = lag_codes(np.arange(len(items), 0, -1))
-            np.add.at(out[row], items, repeat[lags, request.history.event_types[-REMEMBERED:]])
+        past = _newest(requests, REMEMBERED)
+        lags = lag_codes(np.repeat(past.offsets[1:], np.diff(past.offsets)) - np.arange(len(past.items)))
+        rows = np.repeat(np.arange(len(requests)), np.diff(past.offsets))
+        np.add.at(out, (rows, past.items), repeat[lags, past.event_types])
         return out
 
     def _situations(self, requests: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
@@ -221,12 +221,15 @@ class SequenceModel:
 
     def _inputs(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, T) items, event types and gaps of the newest events, padded on the right, and (B,) lengths."""
-        lengths = np.array([min(len(request.history.items), self.plan.length - 1) for request in requests])
+        past = _newest(requests, self.plan.length)  # one more than is read, for the time between
+        n_events = np.diff(past.offsets)
+        lengths = np.minimum(n_events, self.plan.length - 1)
+        read = np.arange(len(past.items)) >= np.repeat(past.offsets[1:] - lengths, n_events)
         out = np.zeros((3, len(requests), max(1, lengths.max(initial=0))), np.int64)
-        for row, (request, n) in enumerate(zip(requests, lengths)):
-            if n:
-                past = request.history
-                out[:, row, :n] = past.items[-n:], past.event_types[-n:], gap_codes(past.times)[-n:]
+        valid = np.arange(out.shape[2]) < lengths[:, None]
+        gaps = gap_codes(past.times, past.offsets[:-1][n_events > 0])
+        for values, found in zip(out, (past.items, past.event_types, gaps)):
+            values[valid] = found[read]
         out[1] %= len(self.catalogue.event_types) + 1  # unknown event types, -1, come last
         return (*map(torch.from_numpy, out), torch.from_numpy(lengths))
 
@@ -237,6 +240,17 @@ class SequenceModel:
             return 0.0
         encoded = columns({name: [row.get(name) for row in rows] for name in columns.names}, len(rows))
         return bag(_side(encoded)[np.arange(len(rows))])
+
+
+def _newest(requests: Sequence[Request], most: int) -> Histories:
+    """The newest events of each request's history, at most so many, in one piece; who asks is not told."""
+    past = [request.history for request in requests]
+    offsets = np.concatenate([[0], np.cumsum([min(len(history.items), most) for history in past])])
+    parts = (
+        np.concatenate([getattr(history, name)[-most:] for history in past])
+        for name in ("items", "times", "event_types")
+    )
+    return Histories(np.zeros(0, str), offsets, *parts)
 
 
 def load(folder: Path) -> SequenceModel:
