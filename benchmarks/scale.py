@@ -210,7 +210,15 @@ def main() -> int:
                     f"{method:28} {what:32} {cost.seconds:8.1f} CPU s {cost.gib:6.2f} GiB  HR@{FOUND} {cost.found:.3f}",
                     flush=True,
                 )
-    return 0
+    passed = False
+    for method in options.methods:
+        before, after = (costs.get((method, str(size))) for size in (LARGE // 10, LARGE))
+        passed |= after is not None and after.gib >= MOST_GIB
+        if before and after:
+            exponent = np.log10(after.seconds / before.seconds)
+            print(f"{method:28} seconds grow by the power {exponent:.2f} from {LARGE // 10:,} to {LARGE:,} events")
+            passed |= exponent > MOST_EXPONENT
+    return int(passed)
 
 
 def _ids(letter: str, n: int) -> pd.api.extensions.ExtensionArray:

@@ -155,7 +155,7 @@ class _Scored:
     @cached_property
     def total(self) -> float:
         """Of exp(logit - peak) over the catalogue."""
-        return float(np.exp(self.ordered.scores.astype(np.float64) - self.peak).sum())
+        return float(np.exp(self.ordered.scores - np.float32(self.peak)).sum(dtype=np.float64))
 
 
 @dataclass(slots=True)

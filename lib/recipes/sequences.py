@@ -34,9 +34,12 @@ from lib.recipes.networks import (
     lag_codes,
 )
 from lib.recipes.recipe import Progress, Request
-from lib.recipes.situation import Situation
+from lib.recipes.rough import Rough
+from lib.recipes.situation import Moment, Situation
 from lib.recipes.transitions import Transitions
 
+MANY_ITEMS = 200_000  # from here on the network's products are rough but for the best
+EXACT = 1_000  # of these
 REMEMBERED = 500  # newest events of a history whose repetition counts
 VALIDATION_SHARE = 0.1  # of the users
 VALIDATION_USERS = 1_000
@@ -117,18 +120,42 @@ class SequenceModel:
     blend: np.ndarray
     epochs: int
     learnt: tuple[np.ndarray, np.ndarray]
-    _moment: tuple[int, np.ndarray, np.ndarray] | None = None
+    _moment: Moment | None = None
+    _rough: Rough | None = None
 
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
-        """(B, I) float32 logits."""
-        return np.tensordot(self.blend, self.components(requests), 1) + self._situations(requests)[1]
+        """(B, I) float32 logits.
+
+        In catalogues of ``MANY_ITEMS`` and more the network's share is exact for the ``EXACT`` best of each request
+        alone and rough for the others, and so is what the others add to the total of a softmax.
+        """
+        if len(self.table) < MANY_ITEMS:
+            return np.tensordot(self.blend, self.components(requests), 1) + self._situations(requests)[1]
+        self._rough = self._rough or Rough.of(self.table)
+        places = self._places(requests)
+        products = self._rough.products(places)
+        parts = self._parts(requests, products.copy())
+        out = parts[0]
+        out *= self.blend[0]
+        out += self._situations(requests)[1]
+        for weight, part in zip(self.blend[1:], parts[1:]):
+            part *= weight
+            out += part
+        for row, rough, place in zip(out, products, places):
+            best = np.flatnonzero(row >= np.partition(row, -EXACT)[-EXACT])
+            row[best] += self.blend[0] * ((self.table[torch.from_numpy(best)] @ place).numpy() - rough[best])
+        return out
 
     def components(self, requests: Sequence[Request]) -> np.ndarray:
-        """(P, B, I) float32: what is blended, the network first.
+        """(P, B, I) float32: what is blended, the network first."""
+        return np.stack(self._parts(requests, (self._places(requests) @ self.table.T).numpy()))
+
+    def _parts(self, requests: Sequence[Request], products: np.ndarray) -> list[np.ndarray]:
+        """As ``components``, each (B, I).  products: (B, I) of places and items; the first of the parts is made of it.
 
         Transitions speak of what is new to a user; whether anything is used again, the network knows better.
         """
-        parts = [self._network_scores(requests)]
+        parts = [self._network_scores(requests, products)]
         if self.transitions is not None:
             closed = self.transitions.scores([request.history for request in requests])
             for row, request in zip(closed, requests):
@@ -138,7 +165,7 @@ class SequenceModel:
             now = np.array([request.now for request in requests])
             parts += [self.situation(now), self.choice(now)]
             parts += list(self.likeness.scores([request.history for request in requests]))
-        return np.stack(parts)
+        return parts
 
     def embeddings(self) -> np.ndarray:
         return self.table.numpy()
@@ -163,16 +190,18 @@ class SequenceModel:
         }
         files.write(folder, self.catalogue, settings, arrays)
 
-    def _network_scores(self, requests: Sequence[Request]) -> np.ndarray:
-        """(B, I) float32: where the history leads, what is repeated, and the situation."""
+    def _places(self, requests: Sequence[Request]) -> Tensor:
+        """(B, D): where the histories lead."""
         history, event_types, gaps, lengths = self._inputs(requests)
         with torch.inference_mode():
             users = self._known("users", [request.user for request in requests], self.network.user_features)
             users = users if isinstance(users, Tensor) else self.table.new_zeros(len(requests), self.plan.dim)
             places = self.network(self.table, history, event_types, gaps, users, lengths)
-            places = places + self._known("context", [request.context for request in requests], self.network.context)
-            out = (places @ self.table.T).numpy()
-            repeat = self.network.repeat.numpy()
+            return places + self._known("context", [request.context for request in requests], self.network.context)
+
+    def _network_scores(self, requests: Sequence[Request], out: np.ndarray) -> np.ndarray:
+        """(B, I) float32: where the history leads, as products with the items, what is repeated, and the situation."""
+        repeat = self.network.repeat.detach().numpy()
         out += self._situations(requests)[0]
         for row, request in enumerate(requests):
             items = request.history.items[-REMEMBERED:]
@@ -186,9 +215,9 @@ class SequenceModel:
         if (times != times[0]).any():
             return self.situation(times), self.situation.unpublished(times)
         moment = self._moment
-        if moment is None or moment[0] != times[0]:
-            moment = self._moment = (int(times[0]), self.situation(times[:1]), self.situation.unpublished(times[:1]))
-        return moment[1], moment[2]
+        if moment is None or moment.now != times[0]:
+            moment = self._moment = self.situation.at(int(times[0]), moment)
+        return moment.logits, moment.unpublished
 
     def _inputs(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, T) items, event types and gaps of the newest events, padded on the right, and (B,) lengths."""

@@ -188,3 +188,20 @@ def test_how_long_ago_is_told_in_eight_steps(lag, code):
 def test_gaps_are_told_in_powers_of_two_and_start_anew_with_each_history():
     times = np.array([10, 10, 11, 14, 5, 1_000_000])
     assert networks.gap_codes(times, np.array([0, 4])).tolist() == [0, 1, 2, 3, 0, 20]
+
+
+def test_a_large_catalogue_is_measured_in_smaller_parts_with_the_same_loss(monkeypatch):
+    train = trainer(n_users=30, n_items=200)
+    n_last = np.minimum(np.diff(train.events.offsets), 3)
+    whole = train.measure(train.events, n_last)
+    monkeypatch.setattr(networks, "MEASURED_CELLS", 200 * 3 * 2)
+    assert train.measure(train.events, n_last) == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_step_draws_a_share_of_the_catalogue_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(networks, "MAX_CANDIDATES", 100)
+    for n_items, expected in ((400, 100), (3_000, 150), (40_000, 200)):
+        train = trainer(n_items=n_items)
+        train.seen, train.chance = np.arange(n_items), np.full(n_items, 1 / n_items)
+        drawn = [len(train._candidates(np.zeros(0, np.int64), 10)[0]) for _ in range(20)]
+        assert np.mean(drawn) == pytest.approx(expected, rel=0.1)

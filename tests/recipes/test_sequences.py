@@ -82,3 +82,17 @@ def test_the_blend_is_the_one_under_which_withheld_items_are_likeliest(model):
 def test_the_more_there_is_to_read_the_fewer_epochs_are_allowed(n_events, epochs):
     plan = sequences.Plan(body="transformer", dim=8, hidden=8, length=8, recency=True, closed=True)
     assert plan.epochs(n_events) == epochs
+
+
+def test_in_large_catalogues_the_best_are_exact_and_the_others_nearly_so(model, monkeypatch):
+    requests = asked(model)
+    exact = model.scores(requests)
+    monkeypatch.setattr(sequences, "MANY_ITEMS", 1)
+    monkeypatch.setattr(sequences, "EXACT", 6)
+    rough = model.scores(requests)
+    best = np.argsort(-exact, axis=1)[:, :4]
+    np.testing.assert_allclose(
+        np.take_along_axis(rough, best, axis=1), np.take_along_axis(exact, best, axis=1), rtol=1e-5
+    )
+    assert (rough != exact).any()
+    np.testing.assert_allclose(rough, exact, atol=0.02 * exact.std())

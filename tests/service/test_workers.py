@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import psutil
+import psycopg
 import pytest
 
 from lib import load
@@ -20,9 +22,11 @@ from lib.service.__main__ import main
 from lib.store import consumption
 from lib.store.database import Store
 from tests.faults import processes
-from tests.resources.workflow import Personalize
+from tests.resources.workflow import Personalize, interactions
+from tests.service.doors import remote
 from tests.wire.serving import until
 
+PATHS = ("/recommendations", "/events")
 NUMBERS = itertools.count()
 UNSEEN = 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("click")'
 
@@ -30,10 +34,10 @@ UNSEEN = 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("click")'
 class Port:
     """A service with workers: its first process, its URL, its log, and the campaign that it has."""
 
-    def __init__(self, folder, *arguments, target=processes.serve):
+    def __init__(self, folder, *arguments, target=processes.serve, store=None):
         number = next(NUMBERS)
         self.log, ready = folder / f"log-{number}", folder / f"ready-{number}"
-        options = ["--port", "0", "--store", str(folder / "store"), "--ready-file", str(ready), *arguments]
+        options = ["--port", "0", "--store", store or str(folder / "store"), "--ready-file", str(ready), *arguments]
         self.process = processes.start(target, self.log, *options)
         until(lambda there: there, ready.exists)
         self.url = ready.read_text()
@@ -102,8 +106,8 @@ def caller(url):
 
 
 @contextmanager
-def serving(folder, *arguments, **target):
-    port = Port(folder, *arguments, **target)
+def serving(folder, *arguments, **options):
+    port = Port(folder, *arguments, **options)
     try:
         yield port
     finally:
@@ -111,19 +115,31 @@ def serving(folder, *arguments, **target):
         port.process.join()
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A store with a campaign and a filter: its folder, what to ask, and where events go."""
-    folder = tmp_path_factory.mktemp("workers")
-    personalize = Personalize.open(folder)
-    _, version = personalize.trained()
+def furnished(folder, place=None):
+    """A store with a campaign and a filter: the account, and what to ask of the campaign."""
+    personalize = Personalize.open(folder, place)
+    solution, version = personalize.trained()
     (found,) = personalize.list_dataset_groups()["datasetGroups"]
     group = found.dataset_group_arn
     made = personalize.create_filter(name="unseen", dataset_group_arn=group, filter_expression=UNSEEN)
     campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
     tracker = personalize.create_event_tracker(name="t", dataset_group_arn=group)["trackingId"]
-    personalize.account.store.close()
     asked = {"campaignArn": campaign, "filterArn": made["filterArn"], "userId": "reader", "numResults": 40}
+    return personalize, solution, group, asked, tracker
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A store with a campaign of two versions and a filter: its folder, what to ask, and where events go."""
+    folder = tmp_path_factory.mktemp("workers")
+    personalize, solution, group, asked, tracker = furnished(folder)
+    (dataset,) = personalize.list_datasets(dataset_group_arn=group)["datasets"]
+    backwards = interactions()
+    backwards["ITEM_ID"] = backwards["ITEM_ID"].map(dict(zip(*popular_first(backwards))))
+    assert personalize.load(dataset.dataset_arn, backwards, "backwards").status == "ACTIVE"
+    personalize.create_solution_version(solution_arn=solution)
+    personalize.work()
+    personalize.account.store.close()
     return folder, asked, tracker
 
 
@@ -132,6 +148,12 @@ def port(site):
     with serving(site[0], "--workers", "2", "--quota=transactions_per_second_per_core=1000000") as port:
         until(lambda count: count == 2, port.answering)
         yield port
+
+
+def popular_first(table):
+    """Items from the most to the least popular one, and the other way round."""
+    order = table["ITEM_ID"].value_counts().index.tolist()
+    return order, order[::-1]
 
 
 def items(answer):
@@ -211,6 +233,57 @@ def test_connections_are_shared_out(port):
     finally:
         for one in held:
             one.__exit__(None, None, None)
+
+
+def test_versions_are_switched_under_load_without_a_failed_request(port, site):
+    _, asked, _ = site
+    personalize = remote("personalize", port.url)
+    campaign = personalize.describe_campaign(campaignArn=asked["campaignArn"])["campaign"]
+    solution = campaign["solutionVersionArn"].rpartition("/")[0]
+    versions = [one["solutionVersionArn"] for one in personalize.list_solution_versions()["solutionVersions"]]
+    assert len(versions) == 2 and {one.rpartition("/")[0] for one in versions} == {solution}
+    nobody = {"campaignArn": asked["campaignArn"], "userId": "nobody", "numResults": 5}
+    body = json.dumps(nobody).encode()
+    told = {}
+
+    def served():
+        found = personalize.describe_campaign(campaignArn=asked["campaignArn"])["campaign"]
+        return found["solutionVersionArn"], found.get("latestCampaignUpdate", found)["status"]
+
+    with ThreadPoolExecutor(1) as threads, port.callers() as calls:
+        for version in (versions + versions)[:3]:
+            options = {"clients": 8, "requests": 100_000, "seconds": 1.5}
+            loading = threads.submit(load.measure, port.url, "/recommendations", [body], **options)
+            personalize.update_campaign(campaignArn=asked["campaignArn"], solutionVersionArn=version)
+            until(
+                lambda found: (
+                    "latestCampaignUpdate" not in found or found["latestCampaignUpdate"]["status"] == "ACTIVE"
+                ),
+                lambda: personalize.describe_campaign(campaignArn=asked["campaignArn"])["campaign"],
+            )
+            answers = [items(call("/recommendations", nobody)) for call in calls]
+            assert answers[0] == answers[1] and told.setdefault(version, answers[0]) == answers[0]
+            assert loading.result().errors == {}
+    assert len({tuple(answer) for answer in told.values()}) == 2
+
+
+def test_workers_share_the_connections_that_a_server_allows(tmp_path, postgresql):
+    url = postgresql.database()
+    personalize, *_, asked, tracker = furnished(tmp_path, (url, tmp_path / "files"))
+    personalize.account.store.close()
+    click = {"eventType": "click", "itemId": "i1", "sentAt": 1_700_000_000}
+    users = [f"user-{n}" for n in range(200)]
+    put = [{"trackingId": tracker, "sessionId": user, "userId": user, "eventList": [click]} for user in users]
+    bodies = [[json.dumps(body).encode() for body in many] for many in ([{**asked, "userId": u} for u in users], put)]
+    arguments = ["--files", str(tmp_path / "files"), "--workers", "4"]
+    with serving(tmp_path, *arguments, store=url) as port, ThreadPoolExecutor(2) as threads:
+        until(lambda count: count == 4, port.answering)
+        options = {"clients": 64, "requests": 400}
+        loading = [threads.submit(load.measure, port.url, *what, **options) for what in zip(PATHS, bodies)]
+        assert [one.result().errors for one in loading] == [{}, {}]
+        with psycopg.connect(url) as connection:
+            (used,) = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE state IS NOT NULL").fetchone()
+        assert used <= 80
 
 
 def test_requests_are_throttled_over_all_workers_together(site):
