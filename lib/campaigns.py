@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue
 from lib.data.schema import Schema
 from lib.exploration import Candidates, Exploration, Kin, Knowledge, Reaction
 from lib.filters import Attribute, Columns, Filter, FilterError
-from lib.ranking import Lottery, Ordered, explore, promote, rank, softmax
+from lib.ranking import Lottery, Mixture, Ordered, promote, rank, softmax
 from lib.recipes.recipe import Model, Recipe, Request
 from lib.store.events import Answered, LiveEvent
 
@@ -116,8 +117,7 @@ class _Done:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Recommended:
+class Recommended(NamedTuple):
     """An answer, best first; the lists are equally long.
 
     scores: rounded; None where the recipe gives none.  promoted: whether the promotion put the item there.  metadata:
@@ -175,12 +175,11 @@ class _Bounds:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """Rows of the best items that a filter lets through, and, where there are bounds, who may take their places."""
+    """Rows of the best items that a filter lets through, and, where there are bounds, what mixes others in."""
 
     items: list[int]
-    own: frozenset[int]
     bounds: _Bounds | None
-    lottery: Lottery | None
+    mixture: Mixture | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,12 +340,11 @@ class Campaign:
         bounds = None
         if exploration is not None and exploration.weight > 0:
             bounds = self._bounds(scored, exploration, now)  # before the filter: items that are put since are in both
-        choice = self._choice(scored, bounds, num_results, restriction, visitor, item)
+        weight = 0.0 if bounds is None else exploration.weight
+        choice = self._choice(scored, bounds, weight, num_results, restriction, visitor, item)
         items, marks, propensities = choice.items, None, None
-        if bounds is not None:
-            explored = explore(items, choice.lottery, num_results, exploration.weight, rng)
-            items, propensities = explored.items, explored.propensity
-            marks = [mark and row not in choice.own for row, mark in zip(items, explored.explored)]
+        if choice.mixture is not None:
+            items, marks, propensities = choice.mixture.draw(rng)
         promoted = [False] * len(items)
         if promotion is not None:
             rows = self._allowed(promotion.restriction, visitor, item)
@@ -358,7 +356,7 @@ class Campaign:
                 marks, propensities = [mark for mark, _ in told], [propensity for _, propensity in told]
             items, promoted = mixed.items, mixed.promoted
         return Recommended(
-            [self._ids[row] for row in items],
+            list(map(self._ids.__getitem__, items)),
             self._chances(scored, bounds, items) if self.recipe.scored else None,
             promoted,
             self._metadata(items, metadata_columns),
@@ -524,6 +522,7 @@ class Campaign:
         self,
         scored: _Scored,
         bounds: _Bounds | None,
+        weight: float,
         num_results: int,
         restriction: Restriction | None,
         visitor: Visitor,
@@ -531,38 +530,40 @@ class Campaign:
     ) -> _Choice:
         """The best items for a visitor, kept for those who ask the same again."""
         wanted = None if restriction is None else (restriction.filter.text, *sorted(restriction.values.items()))
-        key = (num_results, item, wanted)
+        key = (num_results, item, weight, wanted)
         choice = scored.choices.get(key)
         if choice is not None and choice.bounds is bounds:
             return choice
         allowed = self._allowed(restriction, visitor, item)
         ranked = scored.ordered.best(num_results, self._without(allowed, item)).items[0]
         items = ranked[ranked >= 0].tolist()
-        lottery = None
+        mixture = None
         if bounds is not None:
             rows = bounds.young.candidates.rows
             best = bounds.ordered.best(min(DRAWN_FROM, len(rows)), None if allowed is None else allowed[rows])
             place = best.items[0] >= 0
             lottery = Lottery(rows[best.items[0][place]], best.scores[0][place])
+            mixture = Mixture(items, lottery, num_results, weight)
         if len(scored.choices) >= CHOICES:
             scored.choices.clear()
-        choice = scored.choices[key] = _Choice(items, frozenset(items), bounds, lottery)
+        choice = scored.choices[key] = _Choice(items, bounds, mixture)
         return choice
 
     def _chances(self, scored: _Scored, bounds: _Bounds | None, rows: Sequence[int]) -> list[float]:
         """Each item's chance among the catalogue and the new items that may be explored."""
         told = scored.told if bounds is None else bounds.told
-        untold = [row for row in rows if row not in told]
-        if untold:
-            items = np.array(untold)
-            known = items < self.n_items
-            logits = np.empty(len(items))
-            logits[known] = scored.ordered.scores[items[known]]
-            if not known.all():
-                logits[~known] = bounds.logits[np.searchsorted(bounds.young.candidates.rows, items[~known])]
-            total = scored.total + (0.0 if bounds is None else bounds.beyond)
-            told.update(zip(untold, _rounded(np.exp(logits - scored.peak) / total)))
-        return [told[row] for row in rows]
+        try:
+            return list(map(told.__getitem__, rows))
+        except KeyError:
+            items = np.array([row for row in rows if row not in told])
+        known = items < self.n_items
+        logits = np.empty(len(items))
+        logits[known] = scored.ordered.scores[items[known]]
+        if not known.all():
+            logits[~known] = bounds.logits[np.searchsorted(bounds.young.candidates.rows, items[~known])]
+        total = scored.total + (0.0 if bounds is None else bounds.beyond)
+        told.update(zip(items.tolist(), _rounded(np.exp(logits - scored.peak) / total)))
+        return list(map(told.__getitem__, rows))
 
     def _allowed(self, restriction: Restriction | None, visitor: Visitor, item: int | None) -> np.ndarray | None:
         """(n_rows,) bool over the rows of items, None for all."""
