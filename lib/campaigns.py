@@ -332,11 +332,8 @@ class Campaign:
         places of promoted items.  scores: (I,) float32, where the model was asked already.
         Raises FilterError for a filter, or values for it, that cannot be applied.
         """
-        item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
-        known = item is not None and item < self.n_items
-        scored = (
-            _Scored(scores) if scores is not None else self._scores_of(visitor, now, item if known else -1, context)
-        )
+        item, known = self._asked(item_id)
+        scored = _Scored(scores) if scores is not None else self._scores_of(visitor, now, known, context)
         bounds = None
         if exploration is not None and exploration.weight > 0:
             bounds = self._bounds(scored, exploration, now)  # before the filter: items that are put since are in both
@@ -394,13 +391,12 @@ class Campaign:
 
         Raises FilterError as ``recommend`` does.
         """
-        item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
-        known = item is not None and item < self.n_items
+        item, known = self._asked(item_id)
         return (
             Request(
                 history=visitor.history,
                 now=now,
-                item=item if known else -1,
+                item=known,
                 user=visitor.row,
                 context={} if context is None else context,
             ),
@@ -435,6 +431,11 @@ class Campaign:
             self._metadata(rows[order].tolist(), metadata_columns),
         )
 
+    def _asked(self, item_id: str | None) -> tuple[int | None, int]:
+        """The row of the item that a request for related items is about, and its row if the model knows it, else -1."""
+        item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
+        return item, item if item is not None and item < self.n_items else -1
+
     def _row(self, item_id: str | None) -> int:
         row = self.items.row(item_id)
         return -1 if row is None else row
@@ -457,9 +458,9 @@ class Campaign:
                 self._scored.popitem(last=False)
         return scored
 
-    def at_hand(self, visitor: Visitor, now: int) -> bool:
-        """Whether the visitor's scores are kept, so that an answer takes no longer than handing it on."""
-        return (visitor, now, -1) in self._scored
+    def at_hand(self, visitor: Visitor, now: int, item_id: str | None = None) -> bool:
+        """Whether the scores are kept that ``recommend`` needs, so that it takes no longer than handing it on."""
+        return (visitor, now, self._asked(item_id)[1]) in self._scored
 
     def _bounds(self, scored: _Scored, exploration: Exploration, now: int) -> _Bounds:
         young = self._candidates(exploration, now)

@@ -507,11 +507,11 @@ def _take_in(tx: Connection, known: Deployment, live: Mapping[str, events.Live])
 
 
 def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
-    """Whether GetRecommendations with these members, of which nothing is known yet, needs next to no time."""
+    """Whether ``get_recommendations`` with these members needs next to no time."""
     process = _PROCESSES.get(account.store.engine)
-    arn, user_id = members.get("campaignArn"), members.get("userId")
-    if process is None or not isinstance(arn, str) or not isinstance(user_id, str) or members.get("context"):
+    if process is None or members.get("context"):
         return False
+    arn = members.get("campaign_arn")
     deployment = process.deployments.get(arn)
     if deployment is None:
         return False
@@ -527,11 +527,11 @@ def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
             process.deployments[arn] = deployment
         finally:
             process.loading.release()
-    filter_arn = members.get("filterArn")
-    if filter_arn is not None and (not isinstance(filter_arn, str) or filter_arn not in deployment.filters):
+    filter_arn = members.get("filter_arn")
+    if filter_arn is not None and filter_arn not in deployment.filters:
         return False
-    visitor = deployment.visitors.get(user_id)
-    return visitor is not None and deployment.loaded.at_hand(visitor, deployment.now)
+    visitor = deployment.visitors.get(members.get("user_id"))
+    return visitor is not None and deployment.loaded.at_hand(visitor, deployment.now, members.get("item_id"))
 
 
 def visitor_of(account: Account, deployment: Deployment, user_id: str | None) -> Visitor:

@@ -6,14 +6,16 @@ model or waiting for the disk holds nobody else up.
 """
 
 import asyncio
+import itertools
 import logging
 import sys
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -27,7 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lib.resources.errors import ApiError, ThrottlingException
 from lib.service import model, sigv4, wire
-from lib.service.dispatch import Dispatcher
+from lib.service.dispatch import Dispatcher, Prepared
 from lib.store.database import is_full
 
 BODY_BYTES = 4 * 2**20  # ten items with properties of 32,000 characters, each escaped to twelve bytes
@@ -160,7 +162,8 @@ class Application:
     """The ASGI application.
 
     authorise: raises ApiError for who may not call.  log: takes one line of JSON for each operation called.
-    at_hand: whether the members of a GetRecommendations can be answered in less time than a thread takes to begin.
+    at_hand: whether a GetRecommendations with these members, as its function has them, can be answered in less time than
+    a thread takes to begin.
     jobs_by_state, campaign_tps: for whoever asks for metrics, how many jobs wait and run, and of each campaign that is
     used what it consumes and what is provisioned.
     """
@@ -181,6 +184,7 @@ class Application:
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
         self.waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="event")
         self.at_hand = at_hand
+        self.request_ids = _request_ids()
         self.requests_in_flight, self.in_flight = requests_in_flight, 0
         self.pages = Starlette(routes=[Route("/health", self._health), Route("/metrics", self._metrics)])
 
@@ -188,7 +192,7 @@ class Application:
         if scope["path"] in ("/health", "/metrics"):
             await self.pages(scope, receive, send)
             return
-        request_id = str(uuid.uuid4())
+        request_id = next(self.request_ids)
         started = time.perf_counter()
         if self.in_flight >= self.requests_in_flight:
             error = ThrottlingException(f"{self.in_flight} requests are being answered; try again in a moment")
@@ -200,10 +204,16 @@ class Application:
                 if body is None:
                     return
                 started = time.perf_counter()
-                if scope["path"] == RECOMMENDATIONS and self._at_once(body):
-                    answered = self._perform(scope, body, request_id)
+                if scope["path"] == RECOMMENDATIONS:
+                    answered = self._prepare(scope, body, request_id)
+                    if isinstance(answered, Prepared):
+                        if self._is_at_hand(answered):
+                            answered = self._perform(scope, answered, request_id)
+                        else:
+                            answered = await _in(self.threads, self._perform, scope, answered, request_id)
                 else:
-                    answered = await self._answer(scope, body, request_id)
+                    threads = self.waiting if self._is_of_events(scope) else self.threads
+                    answered = await _in(threads, self._answer, scope, body, request_id)
             finally:
                 self.in_flight -= 1
         seconds = time.perf_counter() - started
@@ -211,41 +221,48 @@ class Application:
         self._log(request_id, answered, seconds)
         await _send(send, answered)
 
-    def _at_once(self, body: bytes) -> bool:
+    def _is_at_hand(self, prepared: Prepared) -> bool:
         try:
-            members = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return False
-        try:
-            return isinstance(members, dict) and self.at_hand(members)
+            return self.at_hand(prepared.members)
         except Exception:
             return False  # what is wrong shows, and is told, where the operation is performed
 
-    def _answer(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> Awaitable[wire.Answer]:
+    def _is_of_events(self, scope: Mapping[str, Any]) -> bool:
         operation = model.paths().get(scope["path"])
-        threads = self.waiting if operation is not None and operation.service == EVENTS else self.threads
-        return asyncio.get_running_loop().run_in_executor(threads, self._perform, scope, body, request_id)
+        return operation is not None and operation.service == EVENTS
 
-    def _perform(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> wire.Answer:
-        method, path = scope["method"], scope["path"]
+    def _answer(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> wire.Answer:
+        prepared = self._prepare(scope, body, request_id)
+        return self._perform(scope, prepared, request_id) if isinstance(prepared, Prepared) else prepared
+
+    def _prepare(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> Prepared | wire.Answer:
+        method, query = scope["method"], scope["query_string"]
         if len(body) > BODY_BYTES:
             error = RequestEntityTooLargeException(f"The body is too large; it may have {BODY_BYTES} bytes")
-            return wire.refuse(method, path, error, request_id=request_id)
-        query = scope["query_string"]
+            return wire.refuse(method, scope["path"], error, request_id=request_id)
         target = (scope["raw_path"] + b"?" + query if query else scope["raw_path"]).decode("latin-1")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            return wire.answer(
+            return wire.prepare(
                 self.dispatcher, method, target, headers, body, request_id=request_id, authorise=self.authorise
             )
         except Exception as fault:
-            self.log(line(event="failure", request=request_id, traceback=traceback.format_exc()))
-            error = InternalFailure(
-                "No space is left where the service keeps its store: free some, and send the request again"
-                if is_full(fault)
-                else f"The service failed; its log says why under request {request_id}"
-            )
-            return wire.refuse(method, path, error, request_id=request_id)
+            return self._failure(scope, request_id, fault)
+
+    def _perform(self, scope: Mapping[str, Any], prepared: Prepared, request_id: str) -> wire.Answer:
+        try:
+            return wire.perform(self.dispatcher, prepared, scope["method"], scope["path"], request_id=request_id)
+        except Exception as fault:
+            return self._failure(scope, request_id, fault)
+
+    def _failure(self, scope: Mapping[str, Any], request_id: str, fault: Exception) -> wire.Answer:
+        self.log(line(event="failure", request=request_id, traceback="".join(traceback.format_exception(fault))))
+        error = InternalFailure(
+            "No space is left where the service keeps its store: free some, and send the request again"
+            if is_full(fault)
+            else f"The service failed; its log says why under request {request_id}"
+        )
+        return wire.refuse(scope["method"], scope["path"], error, request_id=request_id)
 
     def _log(self, request_id: str, answered: wire.Answer, seconds: float) -> None:
         operation = answered.operation
@@ -310,8 +327,24 @@ def server(application: Application) -> uvicorn.Server:
 
 def line(**members: Any) -> bytes:
     """One line of the log: the time, and what there is to say."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return orjson.dumps({"time": now, **members}, option=orjson.OPT_APPEND_NEWLINE)
+    now = time.time()
+    told = f"{_second(int(now))}.{int(now % 1 * 1000):03}+00:00"
+    return orjson.dumps({"time": told, **members}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _request_ids() -> Iterator[str]:
+    """Shaped like UUIDs: what a process draws once, and a count."""
+    drawn = str(uuid.uuid4())[:24]
+    return (f"{drawn}{count:012x}" for count in itertools.count())
+
+
+def _in(threads: ThreadPoolExecutor, perform: Callable[..., wire.Answer], *arguments: Any) -> Awaitable[wire.Answer]:
+    return asyncio.get_running_loop().run_in_executor(threads, perform, *arguments)
 
 
 async def _body(receive: Callable[[], Awaitable[Mapping[str, Any]]]) -> bytes | None:

@@ -246,7 +246,7 @@ def test_what_is_at_hand_is_answered_without_a_thread_of_its_own(account, log):
         Dispatcher(account, {"get_recommendations": get_recommendations}),
         authorise=allow,
         log=log.append,
-        at_hand=lambda members: members.get("userId") == "near",
+        at_hand=lambda members: members.get("user_id") == "near",
     )
     with listening(application) as url:
         for body in (b'{"userId": "near"}', b'{"userId": "far"}'):
