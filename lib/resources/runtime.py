@@ -272,11 +272,13 @@ def _length(num_results: int | None, metadata_columns: Mapping[str, Sequence[str
 
 
 def _process(account: Account) -> _Process:
-    with _OPENING:
-        process = _PROCESSES.get(account.store.engine)
-        if process is None:
-            process = _PROCESSES[account.store.engine] = _Process(account)
-        return process
+    process = _PROCESSES.get(account.store.engine)
+    if process is None:
+        with _OPENING:
+            process = _PROCESSES.get(account.store.engine)
+            if process is None:
+                process = _PROCESSES[account.store.engine] = _Process(account)
+    return process
 
 
 def deployed(account: Account, arn: str) -> Deployment:
@@ -294,7 +296,7 @@ def deployed(account: Account, arn: str) -> Deployment:
         passes = bucket.take(rate, now)
     if not passes:
         raise ThrottlingException(f"{arn} is asked more than {rate:g} times a second; try again in a moment.")
-    account.store.commits.later(consumption.add, Asked(arn, now, floor))
+    account.store.commits.later(consumption.add, Asked(consumption.window_of(now), arn, floor))
     return deployment
 
 
@@ -651,10 +653,11 @@ def _context(deployment: Deployment, given: Mapping[str, str] | None) -> dict[st
 
 
 def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion | None) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = [{"itemId": item_id} for item_id in answer.item_ids]
-    if answer.scores is not None:
-        for item, score in zip(items, answer.scores):
-            item["score"] = score
+    items: list[dict[str, Any]]
+    if answer.scores is None:
+        items = [{"itemId": item_id} for item_id in answer.item_ids]
+    else:
+        items = [{"itemId": item_id, "score": score} for item_id, score in zip(answer.item_ids, answer.scores)]
     if answer.metadata is not None:
         for item, metadata in zip(items, answer.metadata):
             item["metadata"] = metadata
@@ -707,7 +710,8 @@ def kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str 
 def _recommendation_id(account: Account, now: float, campaign_arn: str, *parts: object) -> str:
     """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
     told = f"{account.seed}|{campaign_arn}|{parts}|{now}|{next(_COUNT)}"
-    drawn = hashlib.sha256(told.encode()).hexdigest()  # shaped like the end of a random UUID
+    # shaped like the end of a UUID; milliseconds come first, for a store finds its place for such ids at once
+    drawn = f"{int(now * 1000):011x}{hashlib.sha256(told.encode()).hexdigest()[:9]}"
     return f"RID-{drawn[:2]}-4{drawn[2:5]}-a{drawn[5:8]}-{drawn[8:20]}-CID-{_origin(campaign_arn)}"
 
 

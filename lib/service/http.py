@@ -162,8 +162,8 @@ class Application:
     """The ASGI application.
 
     authorise: raises ApiError for who may not call.  log: takes one line of JSON for each operation called.
-    at_hand: whether a GetRecommendations with these members, as its function has them, can be answered in less time than
-    a thread takes to begin.
+    at_hand: whether a GetRecommendations, of members as its function has them, can be answered in less time than a
+    thread takes to begin.
     jobs_by_state, campaign_tps: for whoever asks for metrics, how many jobs wait and run, and of each campaign that is
     used what it consumes and what is provisioned.
     """
