@@ -683,7 +683,7 @@ def _seed(account: Account, deployment: Deployment, user_id: str | None, item_id
     """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer."""
     asked, count = deployment.asked, 0
     if deployment.exploration is not None:
-        count = asked[user_id] = asked.pop(user_id, 0) + 1
+        count = asked[user_id] = asked.get(user_id, 0) + 1
         if len(asked) > VISITORS:
             asked.popitem(last=False)
     changes = sum(one.changes for one in deployment.live.values())
