@@ -44,8 +44,6 @@ THREADS = 32  # whoever waits for a model's scores waits with others, and one pa
 WAITING_THREADS = 64  # for events: they wait for the disk, and the more of them wait the more share one wait
 SWITCH_SECONDS = 0.0005  # after which a thread lets others compute: ten times as often as Python's own default
 GARBAGE = 50_000  # new objects after which circles of them are sought; at Python's 700 that took a tenth of the time
-    50_000  # new objects after which circles of them are looked for; at Python's 700 that took a tenth of the time
-)
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # seconds
 
 EVENTS = "personalize-events"
