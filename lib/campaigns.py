@@ -20,7 +20,7 @@ from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue
 from lib.data.schema import Schema
 from lib.exploration import Candidates, Exploration, Kin, Knowledge, Reaction
 from lib.filters import Attribute, Columns, Filter, FilterError
-from lib.ranking import Lottery, Mixture, Ordered, promote, rank, softmax
+from lib.ranking import SCORED_AT_ONCE, Lottery, Mixture, Ordered, promote, rank, softmax
 from lib.recipes.recipe import Model, Recipe, Request
 from lib.store.events import Answered, LiveEvent
 
@@ -219,7 +219,6 @@ class Campaign:
         self._user_numbers = {user_id: number for number, user_id in enumerate(self.done.user_ids.tolist())}
         self._scored: OrderedDict[tuple, _Scored] = OrderedDict()
         self._keeping = threading.Lock()
-        self._together = _Together(model)
         self._young: _Young | None = None
         self._kin: dict[int, np.ndarray] = {}
         self._ids = ids
@@ -442,7 +441,7 @@ class Campaign:
 
     def _scores_of(self, visitor: Visitor, now: int, item: int, context: Mapping[str, str] | None) -> _Scored:
         """The model's scores, kept for as long as the visitor is and there is room."""
-        key = (visitor, now, item, *(context or {}).items())
+        key = _visit(visitor, now, item, context)
         with self._keeping:
             scored = self._scored.get(key)
             if scored is not None:
@@ -451,16 +450,39 @@ class Campaign:
         request = Request(
             history=visitor.history, now=now, item=item, user=visitor.row, context={} if context is None else context
         )
-        scored = _Scored(self._together.scores(request))
+        return self._kept(key, self.model.scores([request])[0])
+
+    def _kept(self, key: tuple, scores: np.ndarray) -> _Scored:
+        scored = _Scored(scores)
         with self._keeping:
             self._scored[key] = scored
             while len(self._scored) * self.n_items > KEPT_SCORES and len(self._scored) > 1:
                 self._scored.popitem(last=False)
         return scored
 
-    def at_hand(self, visitor: Visitor, now: int, item_id: str | None = None) -> bool:
+    def at_hand(
+        self, visitor: Visitor, now: int, item_id: str | None = None, context: Mapping[str, str] | None = None
+    ) -> bool:
         """Whether the scores are kept that ``recommend`` needs, so that it takes no longer than handing it on."""
-        return (visitor, now, self._asked(item_id)[1]) in self._scored
+        return _visit(visitor, now, self._asked(item_id)[1], context) in self._scored
+
+    def bring_to_hand(self, visits: Iterable[tuple[Visitor, str | None, Mapping[str, str]]], now: int) -> None:
+        """Have the scores of visitors kept, for what item and in which context they ask; in few passes of the model.
+
+        Another number of requests in a pass may change the last bit of a score, nothing more.
+        """
+        requests = {}
+        for visitor, item_id, context in visits:
+            item = self._asked(item_id)[1]
+            key = _visit(visitor, now, item, context)
+            if key not in self._scored:
+                requests[key] = Request(history=visitor.history, now=now, item=item, user=visitor.row, context=context)
+        step = max(1, SCORED_AT_ONCE // max(1, self.n_items))
+        keys = list(requests)
+        for start in range(0, len(keys), step):
+            part = keys[start : start + step]
+            for key, scores in zip(part, self.model.scores([requests[key] for key in part])):
+                self._kept(key, scores)
 
     def _bounds(self, scored: _Scored, exploration: Exploration, now: int) -> _Bounds:
         young = self._candidates(exploration, now)
@@ -655,48 +677,9 @@ class Campaign:
         return np.array(rows, dtype=np.int32), np.array(types, dtype=np.int32), names
 
 
-class _Together:
-    """A model asked by many threads: who finds nobody asking takes along all who wait, in one pass.
-
-    Another number of requests in a pass may change the last bit of a score, nothing more.
-    """
-
-    def __init__(self, model: Model):
-        self._model = model
-        self._guard, self._turn = threading.Lock(), threading.Lock()
-        self._waiting: list[_Waiting] = []
-
-    def scores(self, request: Request) -> np.ndarray:
-        """(I,) float32 of one request.  Raises what the model raises for it."""
-        mine = _Waiting(request)
-        with self._guard:
-            self._waiting.append(mine)
-        with self._turn:
-            if mine.scores is None:
-                with self._guard:
-                    waiting, self._waiting = self._waiting, []
-                self._ask(mine, waiting)
-        return mine.scores
-
-    def _ask(self, mine: "_Waiting", waiting: Sequence["_Waiting"]) -> None:
-        try:
-            found = self._model.scores([one.request for one in waiting])
-        except Exception:
-            with self._guard:  # each of the others shall learn what becomes of its own
-                self._waiting += [one for one in waiting if one is not mine]
-            found, waiting = self._model.scores([mine.request]), [mine]
-        for one, scores in zip(waiting, found):
-            one.scores = scores
-
-
-class _Waiting:
-    """A request whose scores somebody waits for."""
-
-    __slots__ = ("request", "scores")
-
-    def __init__(self, request: Request):
-        self.request = request
-        self.scores: np.ndarray | None = None
+def _visit(visitor: Visitor, now: int, item: int, context: Mapping[str, str] | None) -> tuple:
+    """By what scores are kept."""
+    return (visitor, now, item, *context.items()) if context else (visitor, now, item)
 
 
 def _records(table: pd.DataFrame | None, key: str, schema: Schema | None, ids: Sequence[str | None]) -> Records:

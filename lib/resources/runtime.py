@@ -510,30 +510,57 @@ def _take_in(tx: Connection, known: Deployment, live: Mapping[str, events.Live])
 
 def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
     """Whether ``get_recommendations`` with these members needs next to no time."""
-    process = _PROCESSES.get(account.store.engine)
-    if process is None or members.get("context"):
-        return False
-    arn = members.get("campaign_arn")
-    deployment = process.deployments.get(arn)
+    deployment = _current(account, members)
     if deployment is None:
         return False
+    filter_arn = members.get("filter_arn")
+    if filter_arn is not None and filter_arn not in deployment.filters:
+        return False
+    visitor = deployment.visitors.get(members.get("user_id") or None)
+    return visitor is not None and deployment.loaded.at_hand(visitor, deployment.now, *_about(deployment, members))
+
+
+def bring_to_hand(account: Account, asked: Sequence[Mapping[str, Any]]) -> None:
+    """Have ``get_recommendations`` with any of these members ``at_hand``: each model is asked once for all of them.
+
+    Nothing is loaded for it: whoever asks for what is not there yet waits for it alone.
+    """
+    visits: dict[str, tuple[Deployment, list]] = {}
+    for members in asked:
+        deployment = _current(account, members)
+        if deployment is not None:
+            visitor = visitor_of(account, deployment, members.get("user_id") or None)
+            arn = deployment.campaign.campaign_arn
+            visits.setdefault(arn, (deployment, []))[1].append((visitor, *_about(deployment, members)))
+    for deployment, its in visits.values():
+        deployment.loaded.bring_to_hand(its, deployment.now)
+
+
+def _about(deployment: Deployment, members: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """The item and the context that a request tells of."""
+    return members.get("item_id"), _context(deployment, members.get("context"))
+
+
+def _current(account: Account, members: Mapping[str, Any]) -> Deployment | None:
+    """The campaign that is asked, on the store's present state, where that takes no loading."""
+    process = _PROCESSES.get(account.store.engine)
+    arn = members.get("campaign_arn") or members.get("recommender_arn")
+    deployment = None if process is None else process.deployments.get(arn)
+    if deployment is None:
+        return None
     stamp = process.changes.stamp()
     if deployment.stamp != stamp:
         if not process.loading.acquire(blocking=False):
-            return False
+            return None
         try:
             with account.store.read() as tx:
                 deployment = _followed(tx, account, process.deployments.get(arn), stamp)
             if deployment is None:
-                return False
+                return None
             process.deployments[arn] = deployment
         finally:
             process.loading.release()
-    filter_arn = members.get("filter_arn")
-    if filter_arn is not None and filter_arn not in deployment.filters:
-        return False
-    visitor = deployment.visitors.get(members.get("user_id"))
-    return visitor is not None and deployment.loaded.at_hand(visitor, deployment.now, members.get("item_id"))
+    return deployment
 
 
 def visitor_of(account: Account, deployment: Deployment, user_id: str | None) -> Visitor:

@@ -13,8 +13,9 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -40,7 +41,7 @@ REQUEST_SECONDS = 20.0  # for a request to arrive, from its first byte to its la
 KEEP_ALIVE_SECONDS = 65
 SHUTDOWN_SECONDS = 3
 REQUESTS_IN_FLIGHT = 256
-THREADS = 32  # whoever waits for a model's scores waits with others, and one pass serves them all
+THREADS = 32
 WAITING_THREADS = 64  # for events: they wait for the disk, and the more of them wait the more share one wait
 SWITCH_SECONDS = 0.0005  # after which a thread lets others compute: ten times as often as Python's own default
 GARBAGE = 50_000  # new objects after which circles of them are sought; at Python's 700 that took a tenth of the time
@@ -165,7 +166,7 @@ class Application:
 
     authorise: raises ApiError for who may not call.  log: takes one line of JSON for each operation called.
     at_hand: whether a GetRecommendations, of members as its function has them, can be answered in less time than a
-    thread takes to begin.
+    thread takes to begin.  bring_to_hand: makes that true of many, in a thread.
     jobs_by_state, campaign_tps: for whoever asks for metrics, how many jobs wait and run, and of each campaign that is
     used what it consumes and what is provisioned.
     """
@@ -177,6 +178,7 @@ class Application:
         authorise: wire.Authorise,
         log: Log,
         at_hand: Callable[[Mapping[str, Any]], bool] = lambda members: False,
+        bring_to_hand: Callable[[Sequence[Mapping[str, Any]]], None] = lambda asked: None,
         jobs_by_state: Callable[[], Mapping[str, int]] = dict,
         campaign_tps: Callable[[], Mapping[str, tuple[float, float]]] = dict,
         requests_in_flight: int = REQUESTS_IN_FLIGHT,
@@ -185,7 +187,9 @@ class Application:
         self.metrics, self.jobs_by_state, self.campaign_tps = Metrics(), jobs_by_state, campaign_tps
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
         self.waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="event")
-        self.at_hand = at_hand
+        self.at_hand, self.bring_to_hand = at_hand, bring_to_hand
+        self.missing: list[tuple[Mapping[str, Any], asyncio.Future]] = []  # by bring_to_hand
+        self.bringing: asyncio.Task | None = None
         self.request_ids = _request_ids()
         self.requests_in_flight, self.in_flight = requests_in_flight, 0
         self.pages = Starlette(routes=[Route("/health", self._health), Route("/metrics", self._metrics)])
@@ -209,7 +213,7 @@ class Application:
                 if scope["path"] == RECOMMENDATIONS:
                     answered = self._prepare(scope, body, request_id)
                     if isinstance(answered, Prepared):
-                        if self._is_at_hand(answered):
+                        if self._is_at_hand(answered) or await self._brought_to_hand(answered):
                             answered = self._perform(scope, answered, request_id)
                         else:
                             answered = await _in(self.threads, self._perform, scope, answered, request_id)
@@ -228,6 +232,25 @@ class Application:
             return self.at_hand(prepared.members)
         except Exception:
             return False  # what is wrong shows, and is told, where the operation is performed
+
+    async def _brought_to_hand(self, prepared: Prepared) -> bool:
+        """Wait, with all others who wait, until they are at hand: one thread asks for all.  Whether this one is."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self.missing.append((prepared.members, done))
+        if self.bringing is None:
+            self.bringing = loop.create_task(self._bring())
+        await done
+        return self._is_at_hand(prepared)
+
+    async def _bring(self) -> None:
+        while self.missing:
+            missing, self.missing = self.missing, []
+            with suppress(Exception):  # as above
+                await _in(self.threads, self.bring_to_hand, [members for members, _ in missing])
+            for _, done in missing:
+                done.set_result(None)
+        self.bringing = None
 
     def _is_of_events(self, scope: Mapping[str, Any]) -> bool:
         operation = model.paths().get(scope["path"])
@@ -346,7 +369,7 @@ def _request_ids() -> Iterator[str]:
     return (f"{drawn}{count:012x}" for count in itertools.count())
 
 
-def _in(threads: ThreadPoolExecutor, perform: Callable[..., wire.Answer], *arguments: Any) -> Awaitable[wire.Answer]:
+def _in(threads: ThreadPoolExecutor, perform: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
     return asyncio.get_running_loop().run_in_executor(threads, perform, *arguments)
 
 
