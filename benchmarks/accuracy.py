@@ -4,8 +4,9 @@ A rating above 1 is a click, above 3 a watch too; a tenth of the users is held o
 their rows is to be found.  ``all``: nothing is filtered; ``new``: what a user has seen is neither recommended nor
 counted.  Related items are asked for the last item of a history.
 ``python benchmarks/accuracy.py [--data FOLDER] [--folds 0,1,2] [METHOD ...]``; a method is a recipe, a reference of
-ours or a library's model (``peers``), skipped where it is not installed.  The data are looked for in
-``../shared/data``.  AWS's figures are those of its published notebook (59 test users, one split).
+ours or a library's model (``peers``), skipped where it is not installed: by default the recipes that AWS published
+figures of, and popularity.  The data are looked for in ``../shared/data``.  AWS's figures are those of its published
+notebook (59 test users, one split).
 """
 
 import argparse
@@ -40,7 +41,7 @@ MEASURED = ("aws-user-personalization-v2", "aws-similar-items", "aws-sims", "aws
 def main() -> None:
     """Print a row a method and policy: means over the users of all folds with 95 % bootstrap intervals."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("methods", nargs="*", default=[*MEASURED, *models.MODELS])
+    parser.add_argument("methods", nargs="*", default=MEASURED)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--folds", default="0,1,2,3,4,5,6,7,8,9")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Batch inference against the same questions asked one by one: lines per second, both in one run, and their ratio.
+"""Batch inference against the same questions asked one by one: processor time a line, both in one run, and the ratio.
 
 A sequence recipe on made-up data of 10,000 items, then popularity for a million users on 50,000 items, answer one
 request after another over HTTP (a client that waits for each answer), and a batch job's lines in a worker of its own.
@@ -7,6 +7,7 @@ request after another over HTTP (a client that waits for each answer), and a bat
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pandas as pd
+import psutil
 from botocore import UNSIGNED
 from botocore.config import Config
 
@@ -38,7 +40,7 @@ SCHEMA = {
     "version": "1.0",
 }
 LARGE = 1_000_000  # users
-REQUESTS = 300
+REQUESTS = 600
 ENVIRONMENT = {**reproducible.environment(), "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
 
 
@@ -54,15 +56,18 @@ class Bench:
     def __getattr__(self, operation):
         return lambda **members: OPERATIONS[operation](self.account, **members)
 
-    def work(self, describe: str, **arn: str) -> float:
-        """Let a worker do what waits; the most memory it had, in GiB.  Raises RuntimeError where the job fails."""
+    def work(self, describe: str, **arn: str) -> tuple[float, float]:
+        """Let a worker do what waits; its processor seconds and the most memory it had, in GiB.
+
+        Raises RuntimeError where the job fails.
+        """
         command = [sys.executable, "-m", "lib.jobs", "--store", str(self.location), "--linger", "0"]
         worker = subprocess.Popen([*command, "--bucket", f"data={self.data}"], env=ENVIRONMENT)
         used = os.wait4(worker.pid, 0)[2]
         (found,) = getattr(self, describe)(**arn).values()
         if found.status != "ACTIVE":
             raise RuntimeError(found.failure_reason)
-        return used.ru_maxrss / 2**20
+        return used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
 
     def version(self, table: pd.DataFrame, recipe: str) -> str:
         """A version trained on a table of interactions."""
@@ -84,7 +89,7 @@ class Bench:
         return version
 
     def batch(self, version: str, users: np.ndarray) -> tuple[float, float]:
-        """Seconds that a batch job for these users takes, loading included, and the worker's most memory in GiB."""
+        """Processor seconds of a batch job for these users, loading included, and the worker's most memory in GiB."""
         with (self.data / "users.json").open("w") as file:
             file.writelines(f'{{"userId": "{user}"}}\n' for user in users)
         arn = self.create_batch_inference_job(
@@ -94,9 +99,7 @@ class Bench:
             job_output={"s3DataDestination": {"path": "s3://data/out/"}},
             role_arn=ROLE,
         )["batchInferenceJobArn"]
-        begin = time.perf_counter()
-        memory = self.work("describe_batch_inference_job", batch_inference_job_arn=arn)
-        return time.perf_counter() - begin, memory
+        return self.work("describe_batch_inference_job", batch_inference_job_arn=arn)
 
 
 def interactions(users: int, items: int, per_user: int) -> pd.DataFrame:
@@ -114,11 +117,17 @@ def interactions(users: int, items: int, per_user: int) -> pd.DataFrame:
 
 
 def one_by_one(bench: Bench, version: str, users: np.ndarray) -> tuple[float, float]:
-    """Requests per second with boto3 and with a bare HTTP client, each asked after the one before was answered."""
+    """Processor seconds a request, of client and service, with boto3 and with a bare HTTP client."""
     campaign = bench.create_campaign(name="bench", solution_version_arn=version)["campaignArn"]
     ready = bench.location.parent / "url"
     command = [sys.executable, "-m", "lib.service", "--port", "0", "--store", str(bench.location)]
     service = subprocess.Popen([*command, "--ready-file", str(ready)], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+
+    def used() -> float:
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        running = [sum(process.cpu_times()[:2]) for process in psutil.Process().children(recursive=True)]
+        return time.process_time() + ended.ru_utime + ended.ru_stime + sum(running)
+
     try:
         while not ready.exists():
             time.sleep(0.1)
@@ -126,12 +135,15 @@ def one_by_one(bench: Bench, version: str, users: np.ndarray) -> tuple[float, fl
         config = Config(signature_version=UNSIGNED)
         runtime = boto3.client("personalize-runtime", region_name="us-east-1", endpoint_url=url, config=config)
         runtime.get_recommendations(campaignArn=campaign, userId="u0")  # the campaign is loaded at its first request
-        begin = time.perf_counter()
-        for user in users:
+        half = len(users) // 2  # each user asks once: a second answer would be kept from the first
+        begin = used()
+        for user in users[:half]:
             runtime.get_recommendations(campaignArn=campaign, userId=str(user))
-        with_boto3 = len(users) / (time.perf_counter() - begin)
-        bodies = [json.dumps({"campaignArn": campaign, "userId": str(user)}).encode() for user in users]
-        bare = load.measure(url, "/recommendations", bodies, clients=1, requests=len(bodies)).requests_per_second
+        with_boto3 = (used() - begin) / half
+        bodies = [json.dumps({"campaignArn": campaign, "userId": str(user)}).encode() for user in users[half:]]
+        begin = used()
+        load.measure(url, "/recommendations", bodies, clients=1, requests=len(bodies))
+        bare = (used() - begin) / len(bodies)
     finally:
         service.terminate()
         service.wait()
@@ -139,19 +151,18 @@ def one_by_one(bench: Bench, version: str, users: np.ndarray) -> tuple[float, fl
 
 
 def compare(title: str, bench: Bench, version: str, users: np.ndarray) -> None:
-    """Print how fast a version answers these users one by one and all at once."""
-    asked = users[:: max(1, len(users) // REQUESTS)][:REQUESTS]
-    with_boto3, bare = one_by_one(bench, version, asked)
+    """Print what it costs to answer these users one by one and all at once."""
+    asked = np.unique(users)
+    with_boto3, bare = one_by_one(bench, version, asked[:: max(1, len(asked) // REQUESTS)][:REQUESTS])
     short, _ = bench.batch(version, users[: len(users) // 5])
     long, memory = bench.batch(version, users)
-    rate = (len(users) - len(users) // 5) / (long - short)  # what each further line costs: both jobs load the model
+    cost = (long - short) / (len(users) - len(users) // 5)  # of each further line: both jobs load the model
     print(title)
-    print(f"  one by one, boto3           {with_boto3:8.0f} a second")
-    print(f"  one by one, a bare client   {bare:8.0f} a second")
-    print(
-        f"  batch                       {rate:8.0f} a second, {rate / with_boto3:.1f} x boto3, {rate / bare:.1f} x bare"
-    )
-    print(f"  batch, with loading         {len(users) / long:8.0f} a second, {memory:.2f} GiB of memory at most")
+    print(f"  one by one, boto3           {1e6 * with_boto3:8.0f} µs of processor time a line")
+    print(f"  one by one, a bare client   {1e6 * bare:8.0f} µs")
+    ratios = f"1/{with_boto3 / cost:.1f} of boto3, 1/{bare / cost:.1f} of bare"
+    print(f"  batch                       {1e6 * cost:8.0f} µs, {ratios}")
+    print(f"  batch, with loading         {long:8.0f} s for all lines, {memory:.2f} GiB of memory at most")
 
 
 def main() -> None:

@@ -58,12 +58,12 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as store:
         lifted = [word for quota in ("schemas", "dataset_groups") for word in ("--quota", f"{quota}=inf")]
-        with serving.process("-m", "lib.service", "--port", "0", "--store", store, *lifted) as server:
+        with serving.process("-m", "lib.service", "--workers", "1", "--port", "0", "--store", store, *lifted) as server:
             own = {name: measured(server, name, bodies, options.requests) for name, bodies in asked.items()}
     names = [name for name in asked if name.endswith(("Schema", "Schemas"))]
     alone = {}
     with tempfile.TemporaryDirectory() as store:
-        ours, theirs = ("-m", "lib.service", "--port", "0", "--store", store), (__file__, "--moto")
+        ours, theirs = ("-m", "lib.service", "--workers", "1", "--port", "0", "--store", store), (__file__, "--moto")
         for command in (ours, theirs):
             with serving.process(*command) as server:
                 alone[command] = {name: one_by_one(server.url, name, asked[name][:ALONE]) for name in names}

@@ -26,7 +26,7 @@ def main() -> None:
         show("SQLite alone, one commit a call", by_hand(folder / "one.db", 1), None)
         limit = by_hand(folder / "many.db", CLIENTS)
         show(f"SQLite alone, {CLIENTS} calls a commit", limit, None)
-        with process("-m", "lib.service", "--port", "0", "--store", f"{name}/store") as server:
+        with process("-m", "lib.service", "--workers", "1", "--port", "0", "--store", f"{name}/store") as server:
             server.measure("/events", puts, USERS)
             alone = server.measure("/events", puts, CALLS)
             show("PutEvents", alone.rate, limit)

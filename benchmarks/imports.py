@@ -108,7 +108,7 @@ class Imports(Bench):
             job_name=file, dataset_arn=self.dataset, data_source={"dataLocation": f"s3://data/{file}"}, role_arn=ROLE
         )["datasetImportJobArn"]
         begin = time.perf_counter()
-        memory = self.work("describe_dataset_import_job", dataset_import_job_arn=arn)
+        _, memory = self.work("describe_dataset_import_job", dataset_import_job_arn=arn)
         return time.perf_counter() - begin, memory
 
 

@@ -7,7 +7,8 @@
 
 ``python benchmarks/movielens_1m.py [--data FOLDER] [--validation] [--protocol NAME] [METHOD ...]``; the data are looked
 for in ``../shared/data``.  A method is a recipe, a reference of ours or a library's model (``peers``); a library that
-is not installed is skipped.  --validation: the same with the item before the last as the one to be found, for choosing.
+is not installed is skipped.  ``aws-user-personalization-v2@2`` stops after two epochs.  --validation: the same with the
+item before the last as the one to be found, for choosing.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from peers import models
 from lib import metrics, reproducible
 from lib.data import sources
 from lib.data.datasets import Datasets, History, histories
-from lib.recipes import RECIPES
+from lib.recipes import RECIPES, sequences, sequential
 from lib.recipes.recipe import Request
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,9 +121,13 @@ def fitted(method: str, past: Datasets) -> tuple[Scorer, object, str]:
     """A trained method, the catalogue its scores are in, and what training took."""
     reproducible.fix(20)
     begun = process_time()
-    if method in RECIPES:
-        recipe = RECIPES[method]
-        model = recipe.fit(past, recipe.values({}), seed=20, progress=lambda step: None)
+    name, _, epochs = method.partition("@")
+    if name in RECIPES:
+        recipe = RECIPES[name]
+        if epochs:
+            model = sequences.fit(past, short(int(epochs)), seed=20, progress=lambda step: None)
+        else:
+            model = recipe.fit(past, recipe.values({}), seed=20, progress=lambda step: None)
 
         def score(known: list[History], users: list[str]) -> np.ndarray:
             newest = [int(h.times[-1]) + 1 if len(h.times) else 0 for h in known]
@@ -137,6 +142,14 @@ def fitted(method: str, past: Datasets) -> tuple[Scorer, object, str]:
         score, numbers = models.fit(method, past)
     gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return score, numbers, f"{process_time() - begun:.0f} CPU s, {gib:.1f} GiB at most so far"
+
+
+def short(epochs: int) -> sequences.Plan:
+    """What aws-user-personalization-v2 decides by default, but for the epochs."""
+    dim, length = sequential.DIM, sequential.LENGTH
+    return sequences.Plan(
+        body="transformer", dim=dim, hidden=dim, length=length, recency=True, closed=True, effort=epochs
+    )
 
 
 def told(name: str, values: np.ndarray) -> str:

@@ -72,7 +72,7 @@ def report(n_items: int, requests: int) -> None:
         with process(__file__, "--bare") as server:
             server.measure("/recommendations", plain, requests)
             floor = server.measure("/recommendations", plain, 2 * requests)
-        with process("-m", "lib.service", "--port", "0", "--store", f"{name}/store") as server:
+        with process("-m", "lib.service", "--workers", "1", "--port", "0", "--store", f"{name}/store") as server:
             server.measure("/events", [orjson.dumps(body) for body in clicks], USERS)
             puts = [orjson.dumps({**body, "sessionId": f"{body['sessionId']}-"}) for body in clicks]
             server.measure("/recommendations", plain, 1)
@@ -297,7 +297,7 @@ def untrained(recipe):
             learnt=(np.zeros(0, np.uint64), np.zeros(0, np.int64)),
         )
 
-    return replace(recipe, fit=fit)
+    return replace(recipe, fit=fit, resumes=False)
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ class _Scored:
     @cached_property
     def total(self) -> float:
         """Of exp(logit - peak) over the catalogue."""
-        return float(np.exp(self.ordered.scores.astype(np.float64) - self.peak).sum())
+        return float(np.exp(self.ordered.scores - np.float32(self.peak)).sum(dtype=np.float64))
 
 
 @dataclass(slots=True)
@@ -218,6 +218,7 @@ class Campaign:
         self.histories = self._known(self.done)
         self._user_numbers = {user_id: number for number, user_id in enumerate(self.done.user_ids.tolist())}
         self._scored: OrderedDict[tuple, _Scored] = OrderedDict()
+        self._scored_at = 0
         self._keeping = threading.Lock()
         self._young: _Young | None = None
         self._kin: dict[int, np.ndarray] = {}
@@ -455,6 +456,9 @@ class Campaign:
     def _kept(self, key: tuple, scores: np.ndarray) -> _Scored:
         scored = _Scored(scores)
         with self._keeping:
+            if now > self._scored_at:  # nobody asks for an earlier moment any more
+                self._scored.clear()
+                self._scored_at = now
             self._scored[key] = scored
             while len(self._scored) * self.n_items > KEPT_SCORES and len(self._scored) > 1:
                 self._scored.popitem(last=False)

@@ -125,12 +125,13 @@ def open_account(
     changed_quotas: Mapping[str, float] | None = None,
     seed: int = 0,
     settling: timedelta = timedelta(milliseconds=200),
+    processes: int = 1,
 ) -> Account:
     """The account of a store, with the machine's clock, whose pending jobs are worked on by processes of their own.
 
-    location, files, cache: as ``Store.open`` takes them.
+    location, files, cache, processes: as ``Store.open`` takes them.
     """
-    store = Store.open(location, files, cache)
+    store = Store.open(location, files, cache, processes)
     folders = {name: Path(folder).absolute() for name, folder in (buckets or {}).items()}
     command = [sys.executable, "-m", "lib.jobs", *store.options(), "--region", region]
     command += ["--account-id", account_id, "--seed", str(seed), "--settling", str(settling.total_seconds())]

@@ -94,9 +94,10 @@ def _loopback(url: str) -> tuple[str, int]:
 async def _measure(
     host: str, port: int, messages: list[bytes], clients: int, requests: int, seconds: float, per_second: float
 ) -> Measurement:
-    loop = asyncio.get_running_loop()
     work = _Work(itertools.cycle(messages), requests, math.inf, 1 / per_second)
-    connected = [(await loop.create_connection(lambda: _Client(work), host, port))[1] for _ in range(clients)]
+    connected = [_Client(work, host, port) for _ in range(clients)]
+    for client in connected:
+        await client.connect()
     started = time.perf_counter()
     work.due, work.until = started, started + seconds
     try:
@@ -128,13 +129,21 @@ class _Work:
 
 
 class _Client(asyncio.Protocol):
-    """One connection that asks again as soon as it has its answer.  answers: (when, milliseconds, status)."""
+    """One connection that asks again as soon as it has its answer; another where the service says it was the last.
 
-    def __init__(self, work: _Work):
-        self.work = work
+    answers: (when, milliseconds, status).
+    """
+
+    def __init__(self, work: _Work, host: str, port: int):
+        self.work, self.host, self.port = work, host, port
         self.answers: list[tuple[float, float, int]] = []
         self.done = asyncio.get_running_loop().create_future()
-        self.parser = httptools.HttpResponseParser(self)
+        self.last = False
+
+    async def connect(self) -> None:
+        """Open a connection."""
+        self.parser, self.last = httptools.HttpResponseParser(self), False
+        await asyncio.get_running_loop().create_connection(lambda: self, self.host, self.port)
 
     def ask(self) -> None:
         self.asked = time.perf_counter()
@@ -163,11 +172,27 @@ class _Client(asyncio.Protocol):
     def on_message_complete(self) -> None:
         now = time.perf_counter()
         self.answers.append((now, (now - self.asked) * 1000, self.parser.get_status_code()))
-        self.ask()
+        self.last = not self.parser.should_keep_alive()
+        if self.last:
+            self.transport.close()
+        else:
+            self.ask()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self.done.done():
+        if self.done.done():
+            return
+        if self.last:
+            self.connecting = asyncio.get_running_loop().create_task(self._go_on())
+        else:
             self.done.set_exception(ConnectionError("the service closed a connection before it had answered"))
+
+    async def _go_on(self) -> None:
+        try:
+            await self.connect()
+        except OSError as error:
+            self.done.set_exception(ConnectionError(f"the service takes no connection any more: {error}"))
+        else:
+            self.ask()
 
 
 async def _finish(clients: list[_Client]) -> None:

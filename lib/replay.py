@@ -34,8 +34,8 @@ def replay(
     what is asked for a list of ``places`` items.  since, until: epoch seconds between which the visits spread evenly.
     An arm is told of clicks at once, and of nothing where there are none, as by PutEvents.
 
-    Columns: arm, user, time; shown, clicked: item ids; expected: clicks to be expected from the list; best: from the
-    best list there could have been at that moment.
+    Columns: arm, user, time; recommendation: its id; shown, clicked: item ids; expected: clicks to be expected from
+    the list; best: from the best list there could have been at that moment.
     """
     rng = np.random.default_rng(seed)
     readers = rng.permutation(np.array([user for user in truth.user_ids if user in read]))
@@ -56,6 +56,7 @@ def replay(
                 "arm": arm,
                 "user": user,
                 "time": time,
+                "recommendation": recommendation_id,
                 "shown": list(shown),
                 "clicked": chosen,
                 "expected": float(truth.chance(*asked, shown, [known[user]])[0] @ POSITION ** np.arange(len(shown))),

@@ -7,7 +7,8 @@
 | ``evaluation.parquet`` | one row a test user (``lib.evaluation``) |
 | ``training_log.jsonl`` | one line a step: phase, step, steps and what was measured |
 
-A killed training goes on from the last phase that ended: the model of the split is kept until the served one is there.
+A killed training goes on from the last phase that ended, and within the first, the longest, from the last epoch of a
+recipe that keeps a checkpoint: both it and the model of the split are kept until they are needed no more.
 """
 
 import json
@@ -37,6 +38,7 @@ MEASURED = (
     *("USER_PERSONALIZATION", "PERSONALIZED_RANKING", "RELATED_ITEMS", "POPULAR_ITEMS"),
     *("USER_SEGMENTATION", "PERSONALIZED_ACTIONS"),
 )
+CHECKPOINT = "checkpoint.safetensors"
 STEPS = 1000  # one scale for a whole training
 PHASES = {"split": (0, 600), "evaluation": (600, 650), "served": (650, STEPS)}  # where each lies on it
 
@@ -69,9 +71,11 @@ def train(
             listen = _listener(folder, "split", progress)
             fix(seed)
             known = _training_part(recipe, datasets, split)
-            model = recipe.fit(known, parameters, seed=seed, progress=listen)
+            how = {"checkpoint": folder / CHECKPOINT} if recipe.resumes else {}
+            model = recipe.fit(known, parameters, seed=seed, progress=listen, **how)
             with written(split_model) as aside:
                 model.save(aside)
+            _remove(folder / CHECKPOINT)
         model = recipe.load(split_model)  # also when just fitted: a training that was killed gives the same bytes
         if not (folder / "metrics.json").exists():
             listen = _listener(folder, "evaluation", progress)
@@ -81,6 +85,8 @@ def train(
             elif recipe.recipe_type == "PERSONALIZED_ACTIONS":
                 table = evaluate_actions(model, split, datasets)
                 found = action_metrics(table, len(model.action_ids))
+            elif split.held_out.empty:
+                table, found = pd.DataFrame({"USER_ID": []}), {}
             else:
                 table = evaluate(
                     model, split, datasets, recipe.recipe_type, event_weights=event_weights, objective=objective
@@ -89,7 +95,7 @@ def train(
             with written(evaluation) as aside:
                 table.to_parquet(aside, index=False)
             own = {} if recipe.measure is None else recipe.measure(model, datasets)
-            _write_metrics(folder, {**found, **{name: round(own[name], 4) for name in own}})
+            _write_metrics(folder, {**{name: round(own[name], 4) for name in own}, **found})
             listen(Progress(step=1, steps=1, measures={}))
         _fit_served(recipe, datasets, parameters, seed, folder, progress, start=model)
     shutil.rmtree(split_model, ignore_errors=True)
@@ -99,17 +105,25 @@ def train(
 def _split(recipe: Recipe, datasets: Datasets, seed: int) -> Split:
     """Personalize's: of segments each user's newest fifth is held out, else a part of a tenth of the users.
 
-    Recipes for actions are tested on action interactions; where nobody has two of them, nothing is held out.
+    Recipes for actions are tested on action interactions; where nobody has two of them, nothing is held out, nor where
+    nobody has two interactions and Items are enough.
     """
     if recipe.recipe_type == "USER_SEGMENTATION":
         return split_newest(datasets.interactions, share=0.2)
+    if recipe.items_alone and not _testable(datasets.interactions):
+        return Split(datasets.interactions, datasets.interactions[:0], datasets.interactions[:0])
     if recipe.recipe_type != "PERSONALIZED_ACTIONS":
         return split_users(datasets.interactions, seed=seed)
     done = datasets.action_interactions
-    if done is None or done["USER_ID"].nunique() < 2 or not done["USER_ID"].duplicated().any():
+    if done is None or not _testable(done):
         nothing = pd.DataFrame({name: [] for name in ("USER_ID", "ACTION_ID", "EVENT_TYPE", "TIMESTAMP")})
         return Split(done, nothing, nothing)
     return split_users(done, seed=seed)
+
+
+def _testable(done: pd.DataFrame) -> bool:
+    """Whether one of several users did something twice."""
+    return done["USER_ID"].nunique() >= 2 and bool(done["USER_ID"].duplicated().any())
 
 
 def _training_part(recipe: Recipe, datasets: Datasets, split: Split) -> Datasets:

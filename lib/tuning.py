@@ -2,6 +2,7 @@
 
 The users that the final evaluation is made on (``splits.split_users`` of the same seed) are set aside first.  What is
 left is split once more: trials are fitted on nine users of ten and compared on the tenth by Personalize's NDCG@25.
+An optimization objective has no say in it: its tilt is added to the logits of whatever model is best.
 
 The study lies in ``storage``: ``study.journal`` is Optuna's own (any Optuna tool can open it), ``trials.parquet`` the
 table of what was tried.  A trial's parameters depend on the seed and on the trials that ended before it, so a search

@@ -23,13 +23,14 @@ import psutil
 from botocore.client import BaseClient
 from tqdm.auto import tqdm
 
-from lib import evaluation, jobs, training, tuning
+from lib import evaluation, jobs, off_policy, training, tuning
 from lib.data import preparation, simulator, tables
 from lib.data import schema as schemas
 from lib.data.datasets import Datasets, histories
 from lib.data.simulator import Truth
 from lib.data.splits import split_users
 from lib.load import Measurement
+from lib.metrics import Interval
 from lib.ranking import recommend
 from lib.recipes import RECIPES
 from lib.recipes.recipe import Model, Request
@@ -41,6 +42,7 @@ from lib.resources.datasets import load as load_datasets
 from lib.resources.operations import OPERATIONS
 from lib.service.client import connect
 from lib.service.dispatch import Dispatcher
+from lib.store import recommendations
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 IN_PROCESS, AWS = "in-process", "aws"  # endpoints that are no URL
@@ -198,6 +200,7 @@ def start_service(run: str, port: int = 0) -> str:
     command = [sys.executable, "-m", "lib.service", "--host", "127.0.0.1", "--port", str(port)]
     command += [*account(run).store.options(), "--bucket", f"{BUCKET}={folder(run) / 'data'}"]
     command += ["--region", REGION, "--account", ACCOUNT, "--ready-file", str(ready)]
+    command += ["--workers", "1"]  # what is explored depends on how often a worker was asked
     command += [f"--quota={name}={number}" for name, number in QUOTAS.items()]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -563,6 +566,23 @@ def visit(
         visits=visits,
         since=since,
         until=day.end + simulator.DAY,
+        seed=noted(run, "seed"),
+    )
+
+
+def expected_clicks(run: str, visited: pd.DataFrame, *, weight: float, wanted: float) -> Interval:
+    """Clicks a visit to be expected, had the lists of these visits been shown at another exploration weight.
+
+    visited: as ``visit`` gives them, of a campaign with this ``weight``.
+    """
+    with account(run).store.read() as tx:
+        kept = recommendations.of_ids(tx, visited["recommendation"])
+    lists = [kept[id] for id in visited["recommendation"]]
+    return off_policy.clicks_at(
+        [one.propensities for one in lists],
+        [[item in chosen for item in one.item_ids] for one, chosen in zip(lists, map(set, visited["clicked"]))],
+        weight=weight,
+        wanted=wanted,
         seed=noted(run, "seed"),
     )
 

@@ -21,7 +21,7 @@ LAYERS = [
     ["data"],
     ["recipes"],
     ["metrics", "ranking", "exploration", "filters", "themes"],
-    ["training", "tuning", "evaluation"],
+    ["training", "tuning", "evaluation", "off_policy"],
     ["store", "campaigns", "resources", "batch"],
     ["jobs"],
     ["service", "load", "plots", "replay", "report", "run", "workbook"],

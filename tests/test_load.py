@@ -50,6 +50,13 @@ def reply(status):
     return f"HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\n{{}}".encode()
 
 
+def test_a_connection_that_the_service_closes_with_an_answer_is_followed_by_another():
+    closed = reply(200).replace(b"Content", b"Connection: close\r\nContent")
+    with server(lambda n: closed if n % 3 == 0 else reply(200)) as (url, seen):
+        measured = load.measure(url, "/recommendations", [b"1"], clients=2, requests=20)
+    assert len(seen) == len(measured.milliseconds) == 20 and measured.errors == {}
+
+
 def test_every_request_is_sent_once_and_timed():
     with server(lambda n: reply(200)) as (url, seen):
         measured = load.measure(url, "/recommendations", [b"1", b"22"], clients=3, requests=10)

@@ -5,13 +5,17 @@ The libraries live in an environment of their own (torch first: ``pip install to
 documentation recommend, the references those that were best on validation data of MovieLens 1M.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
-from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import process_time
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sparse
+import torch
 
 from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
 from lib.recipes import transitions
@@ -21,8 +25,9 @@ SEED = 20
 FACTORS, ITERATIONS, REGULARISATION, CONFIDENCE = 64, 15, 0.1, 10.0  # of matrix factorisations
 NEIGHBOURS = 100
 RIDGE = 250.0  # of EASE
-SECONDS = 300  # of training at most, for the transformers and recurrent networks of libraries
-LENGTH = 100  # events of a history that these see
+SECONDS = 300  # of processor time that transformers and recurrent networks of libraries may train
+LENGTH = 100  # events of a history that RecTools' see; RecBole's see 50
+OLD_NAMES = {"bool8": np.bool_, "complex_": np.complex128, "float_": np.float64, "unicode_": np.str_}  # RecBole's
 
 Scorer = Callable[[list[History], list[str]], np.ndarray]
 
@@ -169,43 +174,133 @@ def _lenskit(kind: str) -> Callable[[Histories, Catalogue], Scorer]:
     return fitted
 
 
-def rectools_sasrec(done: Histories, numbers: Catalogue) -> Scorer:
-    """RecTools' SASRec with a softmax over all items, as long as ``SECONDS`` allow."""
-    import pytorch_lightning as lightning
-    from pytorch_lightning.callbacks import Timer
-    from rectools.dataset import Dataset
-    from rectools.models import SASRecModel
+def _rectools(kind: str) -> Callable[[Histories, Catalogue], Scorer]:
+    """RecTools' SASRec with a softmax over all items, or its eSASRec (LiGR blocks, sampled softmax; RecSys 2025)."""
 
-    lightning.seed_everything(SEED, verbose=False)
+    def fitted(done: Histories, numbers: Catalogue) -> Scorer:
+        import pytorch_lightning as lightning
+        from rectools.dataset import Dataset
+        from rectools.models import SASRecModel
+        from rectools.models.nn.transformers.ligr import LiGRLayers
 
-    def trainer() -> "lightning.Trainer":
-        return lightning.Trainer(
-            max_epochs=200, callbacks=[Timer(duration=timedelta(seconds=SECONDS))], enable_checkpointing=False,
-            logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+        lightning.seed_everything(SEED, verbose=False)
+        end = process_time() + SECONDS
+
+        class Budget(lightning.Callback):
+            def on_train_batch_end(self, trainer: lightning.Trainer, *rest: object) -> None:
+                trainer.should_stop = process_time() > end
+
+        trainer = lightning.Trainer(
+            max_epochs=200, callbacks=[Budget()], enable_checkpointing=False, logger=False, accelerator="cpu",
+            enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
+        own = {"loss": "softmax"}
+        if kind == "eSASRec":
+            own = {"loss": "sampled_softmax", "n_negatives": 256, "transformer_layers_type": LiGRLayers}
+        model = SASRecModel(
+            n_factors=FACTORS, n_blocks=2, n_heads=2, session_max_len=LENGTH, batch_size=128, lr=1e-3,
+            dropout_rate=0.2, recommend_torch_device="cpu", get_trainer_func=lambda: trainer, **own,
+        )  # fmt: skip
+        user = np.repeat(np.arange(len(done.user_ids)), np.diff(done.offsets))
+        model.fit(Dataset.construct(_events(user, done.items)))
+        _say(f"RecTools {kind}", model.fit_trainer.global_step / -(-len(done.user_ids) // 128))
 
-    model = SASRecModel(
-        n_factors=FACTORS, n_blocks=2, n_heads=2, session_max_len=LENGTH, loss="softmax", batch_size=128, lr=1e-3,
-        dropout_rate=0.2, dataloader_num_workers=0, recommend_torch_device="cpu", get_trainer_func=trainer,
-    )  # fmt: skip
-    user = np.repeat(np.arange(len(done.user_ids)), np.diff(done.offsets))
-    model.fit(Dataset.construct(_events(user, done.items)))
+        def score(known: list[History], users: list[str]) -> np.ndarray:
+            rows = np.repeat(np.arange(len(known)), [len(past.items) for past in known])
+            asked = Dataset.construct(_events(rows, np.concatenate([past.items for past in known])))
+            found = model.recommend(users=np.arange(len(known)), dataset=asked, k=300, filter_viewed=True)
+            out = np.full((len(known), len(numbers.item_ids)), -np.inf, np.float32)
+            out[found["user_id"], found["item_id"]] = found["score"]
+            return out
 
-    def score(known: list[History], users: list[str]) -> np.ndarray:
-        rows = np.repeat(np.arange(len(known)), [len(past.items) for past in known])
-        asked = Dataset.construct(_events(rows, np.concatenate([past.items for past in known])))
-        found = model.recommend(users=np.arange(len(known)), dataset=asked, k=300, filter_viewed=True)
-        out = np.full((len(known), len(numbers.item_ids)), -np.inf, np.float32)
-        out[found["user_id"], found["item_id"]] = found["score"]
-        return out
+        return score
 
-    return score
+    return fitted
 
 
 def _events(user: np.ndarray, item: np.ndarray) -> pd.DataFrame:
     place = pd.Series(user).groupby(user).cumcount().to_numpy()
     time = pd.to_datetime("2000-01-01") + pd.to_timedelta(place, unit="s")
     return pd.DataFrame({"user_id": user, "item_id": item, "weight": 1.0, "datetime": time})
+
+
+def _recbole(kind: str) -> Callable[[Histories, Catalogue], Scorer]:
+    """RecBole's own training loop with its default settings, every prefix of a history a sample."""
+
+    def fitted(done: Histories, numbers: Catalogue) -> Scorer:
+        for name, value in OLD_NAMES.items():
+            if not hasattr(np, name):
+                setattr(np, name, value)
+        from recbole.config import Config
+        from recbole.data import create_dataset, data_preparation
+        from recbole.data.interaction import Interaction
+        from recbole.utils import get_model, get_trainer, init_seed
+
+        with TemporaryDirectory() as folder, chdir(folder):  # it writes logs where it stands
+            (Path(folder) / "events").mkdir()
+            user = np.repeat(np.arange(len(done.user_ids)), np.diff(done.offsets))
+            rows = {"user_id:token": user, "item_id:token": done.items, "timestamp:float": np.arange(len(user))}
+            pd.DataFrame(rows).to_csv(Path(folder) / "events" / "events.inter", sep="\t", index=False)
+            settings = {
+                "data_path": folder, "load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "seed": SEED,
+                "use_gpu": False, "eval_args": {"split": {"LS": "valid_only"}, "order": "TO", "mode": "full"},
+                "train_neg_sample_args": None, "loss_type": "CE", "show_progress": False, "state": "ERROR",
+                "checkpoint_dir": folder,
+            }  # fmt: skip
+            config = Config(model=kind, dataset="events", config_dict=settings)
+            init_seed(SEED, True)
+            dataset = create_dataset(config)
+            train, _, _ = data_preparation(config, dataset)
+            model = get_model(kind)(config, train._dataset)
+            trainer = get_trainer(config["MODEL_TYPE"], kind)(config, model)
+        part = _Part(train, process_time() + SECONDS)
+        epoch = 0
+        while process_time() < part.end:
+            trainer._train_epoch(part, epoch, show_progress=False)
+            epoch += 1
+        model.eval()
+        _say(f"RecBole {kind}", part.steps / len(train))
+        tokens = dataset.field2id_token["item_id"]
+        place = np.zeros(len(numbers.item_ids), np.int64)
+        place[tokens[1:].astype(np.int64)] = np.arange(1, len(tokens))
+        length = config["MAX_ITEM_LIST_LENGTH"]
+
+        def score(known: list[History], users: list[str]) -> np.ndarray:
+            newest = [place[past.items[-length:]] for past in known]
+            items = np.stack([np.pad(items, (0, length - len(items))) for items in newest])
+            sizes = torch.tensor([max(1, len(items)) for items in newest])
+            asked = Interaction({model.ITEM_SEQ: torch.from_numpy(items), model.ITEM_SEQ_LEN: sizes})
+            with torch.inference_mode():
+                found = model.full_sort_predict(asked).view(len(known), -1).numpy()
+            return np.where(place > 0, found[:, place], -np.inf)
+
+        return score
+
+    return fitted
+
+
+class _Part:
+    """The batches of a loader until this process has used so much processor time."""
+
+    def __init__(self, loader: object, end: float):
+        self.loader, self.end, self.steps = loader, end, 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.loader, name)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[object]:
+        for batch in self.loader:
+            if process_time() > self.end:
+                return
+            self.steps += 1
+            yield batch
+
+
+def _say(name: str, epochs: float) -> None:
+    print(f"{name}: {epochs:.2f} epochs in {SECONDS} CPU s", flush=True)
 
 
 MODELS: dict[str, Callable[[Histories, Catalogue], Scorer]] = {
@@ -218,6 +313,9 @@ MODELS: dict[str, Callable[[Histories, Catalogue], Scorer]] = {
     "implicit BPR": implicit_bpr,
     "LensKit ALS": _lenskit("als"),
     "LensKit item kNN": _lenskit("item knn"),
-    "RecTools SASRec": rectools_sasrec,
+    "RecTools SASRec": _rectools("SASRec"),
+    "RecTools eSASRec": _rectools("eSASRec"),
+    "RecBole SASRec": _recbole("SASRec"),
+    "RecBole GRU4Rec": _recbole("GRU4Rec"),
 }
-PACKAGES = {name: {"i": "implicit", "L": "lenskit", "R": "'rectools[torch]'"}.get(name[0], "") for name in MODELS}
+PACKAGES = {name: {"RecTools": "rectools[torch]"}.get(name.split()[0], name.split()[0].lower()) for name in MODELS}

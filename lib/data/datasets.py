@@ -84,24 +84,33 @@ def catalogue(datasets: Datasets) -> Catalogue:
     ids = [datasets.interactions["ITEM_ID"]]
     if datasets.items is not None:
         ids.append(datasets.items["ITEM_ID"])
-    item_ids = np.unique(np.concatenate([column.to_numpy(dtype=str) for column in ids]))
-    return Catalogue(item_ids, np.unique(_event_types(datasets.interactions)))
+    item_ids = np.unique(np.concatenate([numbered(column)[0] for column in ids]))
+    return Catalogue(item_ids, _event_types(datasets.interactions)[0])
 
 
 def histories(interactions: pd.DataFrame, numbers: Catalogue) -> Histories:
     """Interactions, ordered by time, as one history a user; rows of items outside the catalogue are left out."""
-    item = pd.Index(numbers.item_ids).get_indexer(interactions["ITEM_ID"].to_numpy(dtype=str))
+    item_ids, item = numbered(interactions["ITEM_ID"])
+    item = _places(numbers.item_ids, item_ids)[item]
     known = item >= 0
-    user_ids, user = np.unique(interactions["USER_ID"].to_numpy(dtype=str), return_inverse=True)
+    user_ids, user = numbered(interactions["USER_ID"])
     order = np.flatnonzero(known)[np.argsort(user[known], kind="stable")]
-    event_type = pd.Index(numbers.event_types).get_indexer(_event_types(interactions))
+    event_types, event_type = _event_types(interactions)
+    event_type = _places(numbers.event_types, event_types)[event_type]
     return Histories(
         user_ids,
         np.concatenate([[0], np.cumsum(np.bincount(user[known], minlength=len(user_ids)))]).astype(np.int64),
-        item[order].astype(np.int32),
+        item[order],
         interactions["TIMESTAMP"].to_numpy(dtype=np.int64)[order],
-        event_type[order].astype(np.int32),
+        event_type[order],
     )
+
+
+def numbered(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values of a column of ids, (V,) str, sorted, and (N,) int64, which of them each row holds."""
+    code, values = pd.factorize(column, use_na_sentinel=False)  # rows become text once for each value
+    values, place = np.unique(np.asarray(values, dtype=str), return_inverse=True)
+    return values, place[code]
 
 
 def combine(older: pd.DataFrame, newer: pd.DataFrame | None, key: str | None) -> pd.DataFrame:
@@ -179,7 +188,7 @@ def check_minima(
 
 def check_event_types(datasets: Datasets) -> None:
     """That event types and columns of context are at most ten together.  Raises ValueError."""
-    types = np.unique(_event_types(datasets.interactions)) if "EVENT_TYPE" in datasets.interactions else ()
+    types = _event_types(datasets.interactions)[0] if "EVENT_TYPE" in datasets.interactions else ()
     schema = datasets.schemas.get("INTERACTIONS")
     context = [field.name for field in schema.metadata] if schema else []
     if len(types) + len(context) > MAX_EVENT_TYPES:
@@ -234,7 +243,8 @@ def _left_out(table: pd.DataFrame, kind: str, named: set[str], *, excluding: boo
 def _of_type(interactions: pd.DataFrame, event_type: str) -> np.ndarray:
     if "EVENT_TYPE" not in interactions:
         raise ValueError(f"Event type {event_type} is asked for, but Interactions have no column EVENT_TYPE")
-    return _event_types(interactions) == event_type.lower()
+    types, row = _event_types(interactions)
+    return (types == event_type.lower())[row]
 
 
 def _reaches(interactions: pd.DataFrame, threshold: float | str | None) -> np.ndarray:
@@ -246,8 +256,15 @@ def _reaches(interactions: pd.DataFrame, threshold: float | str | None) -> np.nd
     return interactions["EVENT_VALUE"].to_numpy(dtype=float) >= float(threshold)
 
 
-def _event_types(interactions: pd.DataFrame) -> np.ndarray:
-    """(N,) str: event types compare without regard to case; none at all counts as one type without a name."""
+def _event_types(interactions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """As ``numbered``: event types compare without regard to case; none at all counts as one type without a name."""
     if "EVENT_TYPE" not in interactions:
-        return np.full(len(interactions), "")
-    return interactions["EVENT_TYPE"].fillna("").str.lower().to_numpy(dtype=str)
+        return np.array([""])[: len(interactions)], np.zeros(len(interactions), np.int64)
+    code, cells = pd.factorize(interactions["EVENT_TYPE"], use_na_sentinel=False)
+    types, row = numbered(pd.Series(cells, dtype=object).fillna("").str.lower())
+    return types, row[code]
+
+
+def _places(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(W,) int32: where each of the wanted stands among ids, -1 for nowhere."""
+    return pd.Index(ids).get_indexer(wanted).astype(np.int32)

@@ -113,8 +113,12 @@ def logit(
     """Weights (F,) float32 of features (P, F) and of ages (A,) float32 that make what was taken likeliest; their loss.
 
     row: (P,) int, ascending, the list of each pair.  taken: (P,) bool; several of a list share its weight of 1.
+    The penalty is on what a standard deviation of a feature weighs, whatever its scale.
     """
     n_features, n_ages = features.shape[1], 0 if age is None else len(AGES) + 2
+    deviation = features.std(axis=0, dtype=np.float64)
+    scale = np.where(deviation > 1e-9, deviation, 1.0)
+    features = features / scale
     starts = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
     sizes = np.diff(np.append(starts, len(row)))
     share = taken / np.repeat(np.add.reduceat(taken.astype(float), starts), sizes)
@@ -134,4 +138,5 @@ def logit(
         return float(value) + PENALTY * float(parameters @ parameters), gradient + 2 * PENALTY * parameters
 
     best = minimize(loss, np.zeros(n_features + n_ages), jac=True, method="L-BFGS-B", options={"maxiter": 100})
-    return best.x[:n_features].astype(np.float32), best.x[n_features:].astype(np.float32), float(best.fun)
+    weights = best.x[:n_features] / scale
+    return weights.astype(np.float32), best.x[n_features:].astype(np.float32), float(best.fun)

@@ -16,7 +16,7 @@ import scipy.sparse as sparse
 from lib.data import features
 from lib.data.datasets import Catalogue, Datasets, Histories, catalogue, histories
 from lib.recipes import files, places
-from lib.recipes.popularity import unique_users
+from lib.recipes.popularity import unique_users, users_items
 from lib.recipes.recipe import HyperParameter, Model, Progress, Recipe, Request, Value
 
 KEPT = 300  # neighbours of an item
@@ -91,7 +91,7 @@ def fit_sims(
     interactions = datasets.interactions
     chosen = _within(interactions["USER_ID"], parameters, "user_history_length")
     chosen = chosen & _within(interactions["ITEM_ID"], parameters, "item_interaction_count")
-    matrix = _users_items(interactions[chosen], numbers)
+    matrix = users_items(interactions[chosen], numbers)
     n_users = np.asarray(matrix.sum(axis=0)).ravel()
     weight = (np.maximum(n_users, 1) ** -parameters["popularity_discount_factor"]).astype(np.float32)
     least = max(1, parameters["min_cointeraction_count"])
@@ -216,16 +216,6 @@ def _within(ids, parameters: Mapping[str, Value], what: str) -> np.ndarray:
     low, high = parameters[f"min_{what}_percentile"], parameters[f"max_{what}_percentile"]
     least, most = np.quantile(counts, low, method="lower"), np.quantile(counts, high, method="higher")
     return ids.map((counts >= least) & (counts <= most)).to_numpy(dtype=bool)
-
-
-def _users_items(interactions, numbers: Catalogue) -> sparse.csr_matrix:
-    """(U, I) float32: 1 for what a user has."""
-    done = histories(interactions, numbers)
-    pairs = (np.ones(len(done.items), np.float32), done.items, done.offsets)
-    matrix = sparse.csr_matrix(pairs, (len(done.user_ids), len(numbers.item_ids)))
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix
 
 
 def _candidates(counts: np.ndarray) -> np.ndarray:

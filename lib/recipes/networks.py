@@ -15,9 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MAX_CANDIDATES = 1_024  # items a step compares with where the catalogue is larger
+LEAST_SHARE = 0.05  # of the catalogue that it draws in any case, as long as that is no more than twice as many
+MANY_ITEMS = 16_384  # from here on a step changes the vectors of the items that it reads alone
+BETAS, EPSILON = (0.9, 0.98), 1e-8  # of AdamW
+CARRIED = 128  # steps after which what a step began is negligible
 ID_DROPOUT = 0.1  # share of items that a step knows by their features alone, as it will know new ones
 CONTEXT_DROPOUT = 0.3  # share of events whose context a step does not know, as a request may not tell it
 MEASURED_AT_ONCE = 32  # users
+MEASURED_CELLS = 2**24  # events x items at once
 WARM_UP = 50  # steps until the full learning rate
 REPEAT_RATE = 0.05  # learning rate of the few weights of repetition, which are logits
 LAGS = 8  # events since an item was used: 1, 2, 3, 4, up to 8, 16, 32, more
@@ -140,9 +145,9 @@ class SequenceNetwork(nn.Module):
         for embedding in (self.event_type, self.gap):
             nn.init.normal_(embedding.weight, std=0.02)
 
-    def items(self, rows: Tensor, trained: Tensor, features: tuple[Tensor, ...]) -> Tensor:
-        """(J,) catalogue positions and their features -> (J, D).  trained: (J,) 1 where an item's own vector counts."""
-        return self.item[rows] * trained[:, None] + self.item_features(features)
+    def items(self, own: Tensor, trained: Tensor, features: tuple[Tensor, ...]) -> Tensor:
+        """(J, D) items' own vectors and their features -> (J, D).  trained: (J,) 1 where its own vector counts."""
+        return own * trained[:, None] + self.item_features(features)
 
     def forward(
         self,
@@ -247,6 +252,76 @@ def batches(spans: np.ndarray, n_tokens: int, rng: np.random.Generator) -> Itera
         yield spans[slice(*cuts[n])]
 
 
+class Rows:
+    """AdamW and the moving average over a table of which each step reads a few rows, at the cost of these.
+
+    When a row is read again it gets what it would have got at each step in between: its decay, the way on which its
+    momentum carried it, and its average.  The result is that of ``torch.optim.AdamW`` over the whole table, but for
+    rounding and the decay of that way.
+    """
+
+    def __init__(self, table: Tensor, state: dict[str, Tensor], betas: tuple[float, float], decay: float):
+        """state: exp_avg and exp_avg_sq, as AdamW keeps them, are read from and left in it."""
+        self.table, self.state, self.betas, self.decay = table, state, betas, decay
+        state |= {"exp_avg": torch.zeros_like(table), "exp_avg_sq": torch.zeros_like(table)}
+
+    def begin(self, n_steps: int) -> None:
+        """Get ready for so many steps, all rows being up to date."""
+        self.now = 0
+        self.last = np.zeros(len(self.table), np.int64)  # the step up to which a row is up to date
+        self.carried = np.zeros(n_steps + 1)  # rates of the steps after each, as its momentum fades
+        self.behind = np.zeros(n_steps + 1)  # how far the average is behind that, over what is left of the beginning
+        self.decayed, self.kept = np.zeros(n_steps + 1), np.zeros(n_steps + 1)  # logs of what is left of the beginning
+
+    def read(self, rows: np.ndarray, average: Tensor) -> Tensor:
+        """(J, D) rows of the table, which this brings up to date, as it does the average (I, D)."""
+        index, since = torch.from_numpy(rows), self.last[rows]
+        first, second = self.betas
+        m, v, mine = self.state["exp_avg"][index], self.state["exp_avg_sq"][index], self.table.detach()[index]
+        way = m / (v.sqrt() + EPSILON)
+        mine *= _column(np.exp(self.decayed[self.now] - self.decayed[since]))
+        mine -= _column(self.carried[since]) * way
+        self.table.detach()[index] = mine
+        left = np.exp(self.kept[self.now] - self.kept[since])
+        lag = self.behind[since] * np.exp(self.kept[self.now]) - left * self.carried[since]
+        average[index] = torch.lerp(mine, average[index], _column(left)) + _column(lag) * way
+        self.state["exp_avg"][index] = m * _column(first ** (self.now - since))
+        self.state["exp_avg_sq"][index] = v * _column(second ** (self.now - since))
+        self.last[rows] = self.now
+        return mine
+
+    def step(self, rows: np.ndarray, gradient: Tensor, average: Tensor, *, number: int, rate: float, keep: float):
+        """One step of rows that were just read.  number: of the step, from 1.  keep: what the average keeps."""
+        index = torch.from_numpy(rows)
+        first, second = self.betas
+        m = torch.lerp(gradient, self.state["exp_avg"][index], first)
+        v = torch.lerp(gradient.square(), self.state["exp_avg_sq"][index], second)
+        rough, even = 1 - first**number, (1 - second**number) ** 0.5
+        mine = self.table.detach()[index] * (1 - rate * self.decay)
+        mine -= rate / rough * m / (v.sqrt() / even + EPSILON)
+        self.table.detach()[index] = mine
+        average[index] = torch.lerp(mine, average[index], keep)
+        self.state["exp_avg"][index], self.state["exp_avg_sq"][index] = m, v
+        self.now += 1
+        self.last[rows] = self.now
+        ages = np.arange(min(self.now, CARRIED), 0, -1)
+        rates, before = rate / rough * even * (first / second**0.5) ** ages, slice(self.now - len(ages), self.now)
+        self.carried[before] += rates
+        self.behind[before] += rates / np.exp(self.kept[self.now - 1])
+        self.decayed[self.now] = self.decayed[self.now - 1] + np.log1p(-rate * self.decay)
+        self.kept[self.now] = self.kept[self.now - 1] + np.log(keep)
+
+    def settle(self, average: Tensor, number: int) -> None:
+        """Bring all rows up to date after the step of this number."""
+        for begin in range(0, len(self.table), MANY_ITEMS):
+            self.read(np.arange(begin, min(begin + MANY_ITEMS, len(self.table))), average)
+        self.state["step"] = torch.tensor(float(number))
+
+
+def _column(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))[:, None]
+
+
 class Trainer:
     """One network, its optimiser, and a slowly moving average of its weights, which is what is used."""
 
@@ -269,21 +344,29 @@ class Trainer:
         counts = np.bincount(events.items, minlength=situation.shape[1])
         self.seen = np.flatnonzero(counts)
         self.chance = counts / max(1, counts.sum())
-        others = [parameter for parameter in network.parameters() if parameter is not network.repeat]
+        sparse_items = situation.shape[1] > MANY_ITEMS
+        own = {network.repeat, network.item} if sparse_items else {network.repeat}
+        others = [parameter for parameter in network.parameters() if parameter not in own]
         groups = [{"params": others, "lr": learning_rate}, {"params": [network.repeat], "lr": REPEAT_RATE}]
-        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=decay)
+        self.optimiser = torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, weight_decay=decay)
+        self.rows = Rows(network.item, self.optimiser.state[network.item], BETAS, decay) if sparse_items else None
         self.learning_rate, self.steps = learning_rate, 0
         self.average = [parameter.detach().clone() for parameter in network.parameters()]
+        (self.item_place,) = (n for n, one in enumerate(network.parameters()) if one is network.item)
 
     def epoch(self, users: np.ndarray | None = None) -> float:
         """Go once over the histories of these users (positions), or of all.  Returns the mean loss of an event."""
         self.network.train()
         total, n = 0.0, 0
         steps = list(batches(windows(self.events.offsets, self.length, self.rng, users), self.n_tokens, self.rng))
+        if self.rows:
+            self.rows.begin(len(steps))
         for spans in steps:
             loss = self._step(spans, keep=1 - 1 / max(10, min(self.steps + 1, len(steps))))
             size = int((spans[:, 1] - spans[:, 0]).sum())
             total, n = total + loss * size, n + size
+        if self.rows:
+            self.rows.settle(self.average[self.item_place], self.steps)
         return total / n
 
     def measure(self, events: Events, n_last: np.ndarray) -> float:
@@ -293,11 +376,13 @@ class Trainer:
         spans = np.stack([np.maximum(events.offsets[:-1], ends - self.length), ends], axis=1)
         rows = np.union1d(self.seen, events.items)
         total = 0.0
+        at_once = int(np.clip(MEASURED_CELLS // (len(rows) * n_last.max()), 1, MEASURED_AT_ONCE))
         with torch.inference_mode():
-            for begin in range(0, len(spans), MEASURED_AT_ONCE):
-                some = slice(begin, begin + MEASURED_AT_ONCE)
+            table = self._table(self.network.item[torch.from_numpy(rows)], rows, np.isin(rows, self.seen))
+            for begin in range(0, len(spans), at_once):
+                some = slice(begin, begin + at_once)
                 skip = spans[some, 1] - spans[some, 0] - n_last[some]
-                loss = self._loss(events, spans[some], skip, rows, None, np.isin(rows, self.seen))
+                loss = self._loss(events, spans[some], skip, rows, None, table)
                 total += float(loss) * int(n_last[some].sum())
         self.put_back(present)
         return total / int(n_last.sum())
@@ -321,14 +406,27 @@ class Trainer:
         skip = (spans[:, 0] != events.offsets[user]).astype(np.int64)  # cut out of the middle: the first has no past
         needed = np.unique(np.concatenate([events.items[begin:end] for begin, end in spans]))
         rows, log_share = self._candidates(needed, int((spans[:, 1] - spans[:, 0]).sum()))
-        loss = self._loss(events, spans, skip, rows, log_share, self.rng.random(len(rows)) >= ID_DROPOUT)
+        average = self.average[self.item_place]
+        item = self.network.item
+        own = self.rows.read(rows, average).requires_grad_() if self.rows else item[torch.from_numpy(rows)]
+        table = self._table(own, rows, self.rng.random(len(rows)) >= ID_DROPOUT)
+        loss = self._loss(events, spans, skip, rows, log_share, table)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        parameters = list(self.network.parameters())
+        nn.utils.clip_grad_norm_([*parameters, own] if self.rows else parameters, 5.0)
         self.optimiser.step()
         with torch.no_grad():
-            torch._foreach_lerp_(self.average, list(self.network.parameters()), 1 - keep)
+            dense = [n for n in range(len(parameters)) if not self.rows or n != self.item_place]
+            torch._foreach_lerp_([self.average[n] for n in dense], [parameters[n] for n in dense], 1 - keep)
+            if self.rows:
+                rate = self.optimiser.param_groups[0]["lr"]
+                self.rows.step(rows, own.grad, average, number=self.steps, rate=rate, keep=keep)
         return float(loss.detach())
+
+    def _table(self, own: Tensor, rows: np.ndarray, known: np.ndarray) -> Tensor:
+        """(J, D) the items of these rows; known: (J,) bool, whether their own vectors (J, D) count."""
+        return self.network.items(own, torch.from_numpy(known.astype(np.float32)), self.item_features[rows])
 
     def _loss(
         self,
@@ -337,13 +435,12 @@ class Trainer:
         skip: np.ndarray,
         rows: np.ndarray,
         log_share: np.ndarray | None,
-        known: np.ndarray,
+        table: Tensor,
     ) -> Tensor:
         """Cross-entropy of each next item, given what is before it in its window.
 
         spans: (B, 2) windows, of which the first skip (B,) events are not predicted.  rows: (J,) the candidates, among
-        them all items of the windows.  log_share: (J,) log of the chance to be a candidate.  known: (J,) bool, whether
-        an item's own vector counts.
+        them all items of the windows.  log_share: (J,) log of the chance to be a candidate.  table: (J, D) of them.
         """
         T = int((spans[:, 1] - spans[:, 0]).max())
         place = spans[:, :1] + np.arange(T)
@@ -353,8 +450,6 @@ class Trainer:
         predicted = valid & (np.arange(T) >= skip[:, None])
         target = place[predicted]  # (N,) events
 
-        own = torch.from_numpy(known.astype(np.float32))
-        table = self.network.items(torch.from_numpy(rows), own, self.item_features[rows])
         local = np.searchsorted(rows, np.where(valid, events.items[place], rows[0]))
         history = torch.from_numpy(local[:, :-1])
         types, gaps = (torch.from_numpy(values[place[:, :-1]]) for values in (events.types, events.gaps))
@@ -385,7 +480,8 @@ class Trainer:
         """Items of a step, ascending, and the log of the chance that each is among them (None where all are)."""
         if len(self.seen) <= 2 * MAX_CANDIDATES:
             return self.seen, None
-        share = max(0.05, (MAX_CANDIDATES - len(needed)) / len(self.seen))
+        least = min(LEAST_SHARE, 2 * MAX_CANDIDATES / len(self.seen))
+        share = max(least, (MAX_CANDIDATES - len(needed)) / len(self.seen))
         drawn = self.seen[self.rng.random(len(self.seen)) < share]
         rows = np.union1d(needed, drawn)
         chance = 1 - (1 - share) * (1 - self.chance[rows]) ** n

@@ -8,7 +8,7 @@ r in [0, 1] is the item's rank by that column, so neither scale nor outliers mat
 LOW, the best item becomes e times likelier against the worst; at HIGH the objective decides among likely items.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pandas as pd
 
 from lib.data.datasets import Catalogue, Datasets
 from lib.recipes import files
-from lib.recipes.recipe import Fit, Model, Progress, Recipe, Request, Value
+from lib.recipes.recipe import Fit, Model, Recipe, Request, Value
 
 STRENGTHS = {"LOW": 1.0, "MEDIUM": 2.5, "HIGH": 6.0}  # objectiveSensitivity -> lambda
 FOLDER = "objective"  # in the model's own
@@ -59,9 +59,8 @@ class AimedFit:
         datasets: Datasets,
         parameters: Mapping[str, Value],
         *,
-        seed: int,
-        progress: Callable[[Progress], None],
         start: Model | None = None,
+        **how: object,
     ) -> Tilted:
         """Raises ValueError where Items have no such column."""
         if datasets.items is None or self.column not in datasets.items:
@@ -69,11 +68,15 @@ class AimedFit:
                 f"optimizationObjective: Items have no column {self.column}: import it, or do not exclude it"
             )
         start = start.model if isinstance(start, Tilted) else start
-        model = self.fit(datasets, parameters, seed=seed, progress=progress, start=start)
-        worth = datasets.items.set_index("ITEM_ID")[self.column].reindex(model.catalogue.item_ids)
-        worth = pd.to_numeric(worth, errors="coerce")
-        place = worth.rank(method="min", na_option="top").to_numpy() - 1  # without a value: the least
-        return Tilted(model, (self.strength * place / max(1.0, place.max())).astype(np.float32))
+        model = self.fit(datasets, parameters, start=start, **how)
+        return Tilted(model, np.float32(self.strength) * places(datasets, self.column, model.catalogue))
+
+
+def places(datasets: Datasets, column: str, numbers: Catalogue) -> np.ndarray:
+    """(I,) float32 in [0, 1]: the rank of each item by a column of Items; without a value an item is worth least."""
+    worth = datasets.items.set_index("ITEM_ID")[column].reindex(numbers.item_ids)
+    rank = pd.to_numeric(worth, errors="coerce").rank(method="min", na_option="top").to_numpy() - 1
+    return (rank / max(1.0, rank.max())).astype(np.float32)
 
 
 def aimed(recipe: Recipe, column: str, sensitivity: str) -> Recipe:

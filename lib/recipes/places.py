@@ -5,6 +5,8 @@ import scipy.sparse as sparse
 
 from lib.data.datasets import Histories
 
+ROWS_AT_ONCE = 4_096
+
 
 def steps(histories: Histories, n_items: int, near: int, nearness: float) -> sparse.csr_matrix:
     """(I, I) float32: how often i came before j, up to ``near`` events apart, each event taking off its share."""
@@ -21,12 +23,19 @@ def steps(histories: Histories, n_items: int, near: int, nearness: float) -> spa
 
 def factors(steps: sparse.csr_matrix, dim: int) -> np.ndarray:
     """(I, at most D) float32 of the positive pointwise mutual information (Levy & Goldberg, NIPS 2014)."""
-    together = (steps + steps.T).tocoo()
-    count = np.asarray(together.sum(axis=1)).ravel() + 1
-    information = np.log(together.data * count.sum() / (count[together.row] * count[together.col]))
-    positive = information > 0
-    pairs = (together.row[positive], together.col[positive])
-    return reduced(sparse.csr_matrix((information[positive].astype(np.float32), pairs), steps.shape), dim)
+    together = (steps + steps.T).tocsr()
+    count = np.asarray(together.tocoo(copy=False).sum(axis=1)).ravel() + 1
+    total, ends = count.sum(), together.indptr
+    information, kept = together.data, np.zeros(len(together.data), bool)
+    for begin in range(0, len(count), ROWS_AT_ONCE):  # there are some hundred times as many pairs as items
+        some = slice(ends[begin], ends[min(begin + ROWS_AT_ONCE, len(count))])
+        sizes = np.diff(ends[begin : begin + ROWS_AT_ONCE + 1])
+        own = np.repeat(count[begin : begin + ROWS_AT_ONCE], sizes)
+        information[some] = np.log(information[some] * total / (own * count[together.indices[some]]))
+        kept[some] = information[some] > 0
+    pairs = (information[kept], together.indices[kept], np.concatenate([[0], np.cumsum(kept)])[ends])
+    del together, information
+    return reduced(sparse.csr_matrix(pairs, steps.shape), dim)
 
 
 def reduced(matrix: sparse.csr_matrix, dim: int) -> np.ndarray:

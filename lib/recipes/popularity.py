@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import scipy.sparse as sparse
 
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
 from lib.recipes import files
@@ -29,12 +31,19 @@ class Popularity:
         return None
 
 
+def users_items(interactions: pd.DataFrame, numbers: Catalogue) -> sparse.csr_matrix:
+    """(U, I) float32: 1 for what a user has."""
+    done = histories(interactions, numbers)
+    pairs = (np.ones(len(done.items), np.float32), done.items, done.offsets)
+    matrix = sparse.csr_matrix(pairs, (len(done.user_ids), len(numbers.item_ids)))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
 def unique_users(datasets: Datasets, numbers: Catalogue) -> np.ndarray:
     """(I,) int64: how many different users interacted with each item."""
-    done = histories(datasets.interactions, numbers)
-    user = np.repeat(np.arange(len(done.user_ids)), np.diff(done.offsets))
-    pairs = np.unique(user * len(numbers.item_ids) + done.items)
-    return np.bincount(pairs % len(numbers.item_ids), minlength=len(numbers.item_ids))
+    return np.bincount(users_items(datasets.interactions, numbers).indices, minlength=len(numbers.item_ids))
 
 
 def fit(

@@ -141,6 +141,8 @@ class Recipe:
     scored: answers carry scores.  real_time: a user's events change the next answer.  updates: UPDATE versions can be
     trained.  batch: batch inference jobs can run it.  explores: campaigns mix in new items.  refreshes: its models have
     ``refreshed(datasets)``, the same model over what came since, and ``pace``, the seconds after which that is due.
+    resumes: its fit takes ``checkpoint``, a file from which the training of the same data goes on after a kill.
+    items_alone: Items are enough to train on, interactions add what they can.
     measure: a trained model and all data -> metrics that only this recipe has.  queries: what segments of users may be
     asked for by: all data and a catalogue -> text of the query -> positions of its items.
     """
@@ -159,6 +161,8 @@ class Recipe:
     batch: bool = True
     explores: bool = False
     refreshes: bool = False
+    resumes: bool = False
+    items_alone: bool = False
     measure: Callable[[Any, Datasets], Mapping[str, float]] | None = None
     queries: Callable[[Datasets, Catalogue], Mapping[str, np.ndarray]] | None = None
 

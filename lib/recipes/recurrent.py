@@ -26,6 +26,7 @@ def fit(
     seed: int,
     progress: Callable[[Progress], None],
     start: Model | None = None,
+    checkpoint: Path | None = None,
     given: bool = False,
 ) -> Model:
     """Train; with ``start``, a few epochs over new events and as many old ones.
@@ -49,7 +50,14 @@ def fit(
     chosen = replace(datasets, interactions=datasets.interactions[typical(datasets, low, high)])
     cold = _cold(parameters) if "cold_start_max_interactions" in parameters else None
     return sequences.fit(
-        chosen, plan, seed=seed, progress=progress, start=start, numbers=catalogue(datasets), cold=cold
+        chosen,
+        plan,
+        seed=seed,
+        progress=progress,
+        start=start,
+        numbers=catalogue(datasets),
+        cold=cold,
+        checkpoint=checkpoint,
     )
 
 
@@ -149,6 +157,7 @@ USER_PERSONALIZATION = Recipe(
     feature_transformation="JSON-percentile-filtering",
     fit=fit,
     load=load,
+    resumes=True,
     hyperparameters=_hyperparameters(149),
     updates=True,
     explores=True,
@@ -162,6 +171,7 @@ PERSONALIZED_RANKING = Recipe(
     feature_transformation="JSON-percentile-filtering",
     fit=fit_ranking,
     load=load,
+    resumes=True,
     hyperparameters=_hyperparameters(149),
 )
 
@@ -174,6 +184,7 @@ HRNN = Recipe(
     feature_transformation="JSON-percentile-filtering",
     fit=fit_without_metadata,
     load=load,
+    resumes=True,
     hyperparameters=_hyperparameters(43),
 )
 
@@ -185,6 +196,7 @@ HRNN_METADATA = Recipe(
     feature_transformation="featurize_metadata",
     fit=fit,
     load=load,
+    resumes=True,
     hyperparameters=_hyperparameters(43),
 )
 
@@ -197,6 +209,7 @@ HRNN_COLDSTART = Recipe(
     feature_transformation="featurize_coldstart",
     fit=fit,
     load=load,
+    resumes=True,
     hyperparameters=(
         *_hyperparameters(149),
         HyperParameter(

@@ -80,9 +80,12 @@ def fit(
     progress: Callable[[Progress], None],
     start: Model | None = None,
 ) -> Similarity:
-    """Read the items' texts and features.  Raises ValueError where these tell nothing."""
-    if not len(datasets.interactions):
-        raise ValueError("Interactions has no rows to measure the model on: import interactions")
+    """Read the items' texts and features; interactions, if there are any, tell how popular items are.
+
+    Raises ValueError where there are no items.
+    """
+    if datasets.items is None or not len(datasets.items):
+        raise ValueError("Items has no rows to compare: import items with texts")
     columns = features.fit(datasets.items, datasets.schemas.get("ITEMS"))
     model = _placed(datasets, columns, {})
     progress(Progress(step=1, steps=1, measures={"items": int(model.place.any(axis=1).sum())}))
@@ -97,7 +100,7 @@ def load(folder: Path) -> Similarity:
 
 
 def measure(model: Similarity, datasets: Datasets) -> dict[str, float]:
-    """Means over the lists of up to ``MEASURED`` items: popularity, freshness, similarity to the item asked about."""
+    """Of the lists of up to ``MEASURED`` items: coverage, mean popularity, freshness, similarity to the item asked."""
     n_items = len(model.place)
     asked = np.unique(np.linspace(0, n_items - 1, min(n_items, MEASURED)).astype(np.int64))
     scores = model.scores([Request(history=None, now=0, item=int(item)) for item in asked])
@@ -106,7 +109,8 @@ def measure(model: Similarity, datasets: Datasets) -> dict[str, float]:
     likeness = np.einsum("qd,qkd->qk", model.place[asked], model.place[lists])
     found = {"item_popularity": model.popularity[lists], "item_freshness": model.freshness[lists]}
     found["item_similarity"] = likeness
-    return {name: float(values.mean()) if values.size else 0.0 for name, values in found.items()}
+    means = {name: float(values.mean()) if values.size else 0.0 for name, values in found.items()}
+    return {"coverage": len(np.unique(lists)) / n_items, **means}
 
 
 def _placed(datasets: Datasets, columns: Features, influence: Mapping[str, float]) -> Similarity:
@@ -143,5 +147,6 @@ SEMANTIC_SIMILARITY = Recipe(
     scored=False,
     real_time=False,
     refreshes=True,
+    items_alone=True,
     measure=measure,
 )

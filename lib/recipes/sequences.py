@@ -18,9 +18,9 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from lib.data import features
-from lib.data.datasets import WEIGHT, Catalogue, Datasets, Histories, History, catalogue, histories
+from lib.data.datasets import WEIGHT, Catalogue, Datasets, Histories, History, catalogue, histories, numbered
 from lib.data.features import Features
-from lib.recipes import choices, files, likeness, places, situation, transitions
+from lib.recipes import checkpoints, choices, files, likeness, places, situation, transitions
 from lib.recipes.choices import Lists
 from lib.recipes.likeness import Likeness
 from lib.recipes.networks import (
@@ -34,9 +34,12 @@ from lib.recipes.networks import (
     lag_codes,
 )
 from lib.recipes.recipe import Progress, Request
-from lib.recipes.situation import Situation
+from lib.recipes.rough import Rough
+from lib.recipes.situation import Moment, Situation
 from lib.recipes.transitions import Transitions
 
+MANY_ITEMS = 200_000  # from here on the network's products are rough but for the best
+EXACT = 1_000  # of these
 REMEMBERED = 500  # newest events of a history whose repetition counts
 VALIDATION_SHARE = 0.1  # of the users
 VALIDATION_USERS = 1_000
@@ -47,6 +50,7 @@ BLEND_CELLS = 4_000_000  # scores that the blend is learnt from
 ASKED_AT_ONCE = 32
 READ = 12_000_000  # events, over all epochs, that are read in any case
 PATIENCE = 1  # epochs without a better validation loss
+WORTH_KEEPING = 50_000  # events; an epoch over fewer is sooner done again than kept
 NEAR, NEARNESS, FIRST_SCALE = 10, 0.85, 0.1  # how items are placed at first: reach in events, decay, size
 MEMORIES = (  # of the transitions in closed form, a short and a long one: withheld events choose
     {"decay": 0.82, "future": 0.37, "ridge": 200.0, "alpha": 0.1},
@@ -116,18 +120,42 @@ class SequenceModel:
     blend: np.ndarray
     epochs: int
     learnt: tuple[np.ndarray, np.ndarray]
-    _moment: tuple[int, np.ndarray, np.ndarray] | None = None
+    _moment: Moment | None = None
+    _rough: Rough | None = None
 
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
-        """(B, I) float32 logits."""
-        return np.tensordot(self.blend, self.components(requests), 1) + self._situations(requests)[1]
+        """(B, I) float32 logits.
+
+        In catalogues of ``MANY_ITEMS`` and more the network's share is exact for the ``EXACT`` best of each request
+        alone and rough for the others, and so is what the others add to the total of a softmax.
+        """
+        if len(self.table) < MANY_ITEMS:
+            return np.tensordot(self.blend, self.components(requests), 1) + self._situations(requests)[1]
+        self._rough = self._rough or Rough.of(self.table)
+        places = self._places(requests)
+        products = self._rough.products(places)
+        parts = self._parts(requests, products.copy())
+        out = parts[0]
+        out *= self.blend[0]
+        out += self._situations(requests)[1]
+        for weight, part in zip(self.blend[1:], parts[1:]):
+            part *= weight
+            out += part
+        for row, rough, place in zip(out, products, places):
+            best = np.flatnonzero(row >= np.partition(row, -EXACT)[-EXACT])
+            row[best] += self.blend[0] * ((self.table[torch.from_numpy(best)] @ place).numpy() - rough[best])
+        return out
 
     def components(self, requests: Sequence[Request]) -> np.ndarray:
-        """(P, B, I) float32: what is blended, the network first.
+        """(P, B, I) float32: what is blended, the network first."""
+        return np.stack(self._parts(requests, (self._places(requests) @ self.table.T).numpy()))
+
+    def _parts(self, requests: Sequence[Request], products: np.ndarray) -> list[np.ndarray]:
+        """As ``components``, each (B, I).  products: (B, I) of places and items; the first of the parts is made of it.
 
         Transitions speak of what is new to a user; whether anything is used again, the network knows better.
         """
-        parts = [self._network_scores(requests)]
+        parts = [self._network_scores(requests, products)]
         if self.transitions is not None:
             closed = self.transitions.scores([request.history for request in requests])
             for row, request in zip(closed, requests):
@@ -137,7 +165,7 @@ class SequenceModel:
             now = np.array([request.now for request in requests])
             parts += [self.situation(now), self.choice(now)]
             parts += list(self.likeness.scores([request.history for request in requests]))
-        return np.stack(parts)
+        return parts
 
     def embeddings(self) -> np.ndarray:
         return self.table.numpy()
@@ -162,21 +190,23 @@ class SequenceModel:
         }
         files.write(folder, self.catalogue, settings, arrays)
 
-    def _network_scores(self, requests: Sequence[Request]) -> np.ndarray:
-        """(B, I) float32: where the history leads, what is repeated, and the situation."""
+    def _places(self, requests: Sequence[Request]) -> Tensor:
+        """(B, D): where the histories lead."""
         history, event_types, gaps, lengths = self._inputs(requests)
         with torch.inference_mode():
             users = self._known("users", [request.user for request in requests], self.network.user_features)
             users = users if isinstance(users, Tensor) else self.table.new_zeros(len(requests), self.plan.dim)
             places = self.network(self.table, history, event_types, gaps, users, lengths)
-            places = places + self._known("context", [request.context for request in requests], self.network.context)
-            out = (places @ self.table.T).numpy()
-            repeat = self.network.repeat.numpy()
+            return places + self._known("context", [request.context for request in requests], self.network.context)
+
+    def _network_scores(self, requests: Sequence[Request], out: np.ndarray) -> np.ndarray:
+        """(B, I) float32: where the history leads, as products with the items, what is repeated, and the situation."""
+        repeat = self.network.repeat.detach().numpy()
         out += self._situations(requests)[0]
-        for row, request in enumerate(requests):
-            items = request.history.items[-REMEMBERED:]
-            lags = lag_codes(np.arange(len(items), 0, -1))
-            np.add.at(out[row], items, repeat[lags, request.history.event_types[-REMEMBERED:]])
+        past = _newest(requests, REMEMBERED)
+        lags = lag_codes(np.repeat(past.offsets[1:], np.diff(past.offsets)) - np.arange(len(past.items)))
+        rows = np.repeat(np.arange(len(requests)), np.diff(past.offsets))
+        np.add.at(out, (rows, past.items), repeat[lags, past.event_types])
         return out
 
     def _situations(self, requests: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
@@ -185,18 +215,21 @@ class SequenceModel:
         if (times != times[0]).any():
             return self.situation(times), self.situation.unpublished(times)
         moment = self._moment
-        if moment is None or moment[0] != times[0]:
-            moment = self._moment = (int(times[0]), self.situation(times[:1]), self.situation.unpublished(times[:1]))
-        return moment[1], moment[2]
+        if moment is None or moment.now != times[0]:
+            moment = self._moment = self.situation.at(int(times[0]), moment)
+        return moment.logits, moment.unpublished
 
     def _inputs(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, T) items, event types and gaps of the newest events, padded on the right, and (B,) lengths."""
-        lengths = np.array([min(len(request.history.items), self.plan.length - 1) for request in requests])
+        past = _newest(requests, self.plan.length)  # one more than is read, for the time between
+        n_events = np.diff(past.offsets)
+        lengths = np.minimum(n_events, self.plan.length - 1)
+        read = np.arange(len(past.items)) >= np.repeat(past.offsets[1:] - lengths, n_events)
         out = np.zeros((3, len(requests), max(1, lengths.max(initial=0))), np.int64)
-        for row, (request, n) in enumerate(zip(requests, lengths)):
-            if n:
-                past = request.history
-                out[:, row, :n] = past.items[-n:], past.event_types[-n:], gap_codes(past.times)[-n:]
+        valid = np.arange(out.shape[2]) < lengths[:, None]
+        gaps = gap_codes(past.times, past.offsets[:-1][n_events > 0])
+        for values, found in zip(out, (past.items, past.event_types, gaps)):
+            values[valid] = found[read]
         out[1] %= len(self.catalogue.event_types) + 1  # unknown event types, -1, come last
         return (*map(torch.from_numpy, out), torch.from_numpy(lengths))
 
@@ -209,6 +242,17 @@ class SequenceModel:
         return bag(_side(encoded)[np.arange(len(rows))])
 
 
+def _newest(requests: Sequence[Request], most: int) -> Histories:
+    """The newest events of each request's history, at most so many, in one piece; who asks is not told."""
+    past = [request.history for request in requests]
+    offsets = np.concatenate([[0], np.cumsum([min(len(history.items), most) for history in past])])
+    parts = (
+        np.concatenate([getattr(history, name)[-most:] for history in past])
+        for name in ("items", "times", "event_types")
+    )
+    return Histories(np.zeros(0, str), offsets, *parts)
+
+
 def load(folder: Path) -> SequenceModel:
     """The model that ``save`` kept."""
     numbers, settings, arrays = files.read(folder)
@@ -219,7 +263,7 @@ def load(folder: Path) -> SequenceModel:
     plan = Plan(**settings["plan"])
     known = {side: Features.load(columns, part(f"features.{side}.")) for side, columns in settings["features"].items()}
     network = plan.network(len(numbers.item_ids), len(numbers.event_types), _sizes(known))
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in part("network.").items()})
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in part("network.").items()}, assign=True)
     network.eval()
     return SequenceModel(
         catalogue=numbers,
@@ -246,11 +290,13 @@ def fit(
     start: SequenceModel | None = None,
     numbers: Catalogue | None = None,
     cold: Callable[[Histories, int], np.ndarray] | None = None,
+    checkpoint: Path | None = None,
 ) -> SequenceModel:
     """Train from the beginning; with ``start``, go on with what it has not seen and as much of what it has.
 
     numbers: the catalogue, where it holds more than the datasets.  cold: histories and number of items -> (I,) bool,
-    items to be known by their features alone although there are events of them.
+    items to be known by their features alone although there are events of them.  checkpoint: a file that each epoch
+    of a training from the beginning is kept in, and that one with the same data, plan and seed goes on from.
     """
     if not len(datasets.interactions):
         raise ValueError("Interactions has no rows to learn from: import interactions, or let more event types in")
@@ -258,7 +304,7 @@ def fit(
     rng = np.random.default_rng(seed)
     numbers = numbers or catalogue(datasets)
     n_items = len(numbers.item_ids)
-    done, rows = _ordered(datasets.interactions, numbers)
+    done, rows = _ordered(datasets.interactions, numbers, impressions=plan.given)
     held = np.zeros(len(done.user_ids), np.int64) if start else _held_out(np.diff(done.offsets), rng)
     kept = np.arange(len(done.items)) < np.repeat(done.offsets[1:] - held, np.diff(done.offsets))
     train = _part(done, kept)
@@ -279,7 +325,11 @@ def fit(
     encoded = features.aligned(known["items"], datasets.items, "ITEM_ID", numbers.item_ids)
     items = _side(encoded)
     users = _side(features.aligned(known["users"], datasets.users, "USER_ID", done.user_ids))
-    context = _side(known["context"]({name: rows[name].to_numpy(dtype=object) for name in rows}, len(rows)))
+    context = _side(
+        known["context"](
+            {name: rows[name].to_numpy(dtype=object) for name in known["context"].names if name in rows}, len(rows)
+        )
+    )
     events = _events(
         train, len(numbers.event_types), now, users, context.part(kept), None if weights is None else weights[kept]
     )
@@ -311,14 +361,15 @@ def fit(
             users.part(chosen),
             context.part(_rows(done, chosen)),
         )
-        epochs = _train(trainer, withheld, held[chosen], plan.epochs(len(train.items)), progress)
+        keep = checkpoint if len(train.items) >= WORTH_KEEPING else None
+        epochs = _train(trainer, withheld, held[chosen], plan, progress, keep)
     trainer.use_average()
     trained = np.isin(np.arange(n_items), train.items)
     if cold:
         trained &= ~cold(train, n_items)
     with torch.inference_mode():
         own = torch.from_numpy(trained.astype(np.float32))
-        table = network.items(torch.arange(n_items), own, items[np.arange(n_items)])
+        table = network.items(network.item, own, items[np.arange(n_items)])
     shown = choices.lists(rows, numbers) if plan.given and not (start and start.choice is None) else None
     past = None if shown is None else shown.part(kept[shown.rows])
     choice = start and start.choice
@@ -353,10 +404,15 @@ def _sizes(known: Mapping[str, Features]) -> dict[str, tuple[int, int]]:
     return {side: (columns.n_categories, columns.n_dense) for side, columns in known.items()}
 
 
-def _ordered(interactions: pd.DataFrame, numbers: Catalogue) -> tuple[Histories, pd.DataFrame]:
-    """All histories, and the rows of Interactions in their order."""
-    users = interactions["USER_ID"].to_numpy(dtype=str)
-    return histories(interactions, numbers), interactions.iloc[np.argsort(users, kind="stable")]
+def _ordered(interactions: pd.DataFrame, numbers: Catalogue, *, impressions: bool) -> tuple[Histories, pd.DataFrame]:
+    """All histories, and what the rows of Interactions tell beside them, in their order.
+
+    impressions: whether ids, times and IMPRESSION stay, where lists were shown.
+    """
+    whole = impressions and "IMPRESSION" in interactions
+    columns = [name for name in interactions if whole or name not in features.RESERVED]
+    order = np.argsort(numbered(interactions["USER_ID"])[1], kind="stable")
+    return histories(interactions, numbers), interactions[columns].iloc[order]
 
 
 def _held_out(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -451,26 +507,47 @@ def _take_over(network: SequenceNetwork, numbers: Catalogue, start: SequenceMode
 
 
 def _train(
-    trainer: Trainer, withheld: Events, n_last: np.ndarray, epochs: int, progress: Callable[[Progress], None]
+    trainer: Trainer,
+    withheld: Events,
+    n_last: np.ndarray,
+    plan: Plan,
+    progress: Callable[[Progress], None],
+    checkpoint: Path | None,
 ) -> int:
     """Epochs until the loss of withheld events no longer falls; leaves the best weights, and gives their epoch.
 
-    Progress hears that loss, and as ``validation_likelihood`` the geometric mean of the withheld events' chances.
+    Progress hears that loss, and as ``validation_likelihood`` the geometric mean of the withheld events' chances; of
+    epochs that the checkpoint holds it hears again.
     """
-    best, best_epoch, weights = np.inf, 0, trainer.average
-    for epoch in range(1, epochs + 1):
+    epochs = plan.epochs(len(trainer.events.items))
+    best, heard = checkpoints.resume(checkpoint, trainer, asdict(plan)) if checkpoint else ([], [])
+    for step in heard:
+        progress(step)
+    losses = [step.measures.get("withheld_loss", -np.inf) for step in heard]
+    while not _ended(losses, epochs):
         measures = {"loss": trainer.epoch()}
-        loss = trainer.measure(withheld, n_last) if len(n_last) else -np.inf
+        losses.append(trainer.measure(withheld, n_last) if len(n_last) else -np.inf)
         if len(n_last):
-            measures |= {"withheld_loss": loss, "validation_likelihood": float(np.exp(-loss))}
-        progress(Progress(step=epoch, steps=epochs, measures=measures))
-        if loss < best or not len(n_last):
-            best, best_epoch = loss, epoch
-            weights = [value.clone() for value in trainer.average]
-        elif epoch - best_epoch >= PATIENCE:
-            break
-    trainer.average = weights
-    return best_epoch
+            measures |= {"withheld_loss": losses[-1], "validation_likelihood": float(np.exp(-losses[-1]))}
+        if _best_epoch(losses) == len(losses):
+            best = [value.clone() for value in trainer.average]
+        heard.append(Progress(step=len(losses), steps=epochs, measures=measures))
+        if checkpoint:
+            checkpoints.keep(checkpoint, trainer, best, heard, asdict(plan))
+        progress(heard[-1])
+    trainer.average = best
+    return _best_epoch(losses)
+
+
+def _best_epoch(losses: Sequence[float]) -> int:
+    """Counted from 1: the first of the least losses; the last where there is none to tell them apart."""
+    if losses[-1] == -np.inf:
+        return len(losses)
+    return losses.index(min(losses)) + 1
+
+
+def _ended(losses: Sequence[float], epochs: int) -> bool:
+    return len(losses) >= epochs or (bool(losses) and len(losses) - _best_epoch(losses) >= PATIENCE)
 
 
 def _go_on(
@@ -504,11 +581,13 @@ def _fingerprint(done: Histories) -> tuple[np.ndarray, np.ndarray]:
 
 def _requests(done: Histories, cuts: np.ndarray, datasets: Datasets, rows: pd.DataFrame) -> list[Request]:
     """What users would have asked just before these events (positions)."""
+    users = np.searchsorted(done.offsets, cuts, side="right") - 1
     about = {}
     if datasets.users is not None:
-        about = datasets.users.set_index("USER_ID").to_dict("index")
+        asking = datasets.users["USER_ID"].isin(done.user_ids[users])
+        about = datasets.users[asking].set_index("USER_ID").to_dict("index")
     out = []
-    for cut, user in zip(cuts, np.searchsorted(done.offsets, cuts, side="right") - 1):
+    for cut, user in zip(cuts, users):
         past = slice(done.offsets[user], cut)
         history = History(done.items[past], done.times[past], done.event_types[past])
         known = about.get(done.user_ids[user], {})

@@ -32,6 +32,7 @@ def fit(
     seed: int,
     progress: Callable[[Progress], None],
     start: Model | None = None,
+    checkpoint: Path | None = None,
     given: bool = False,
 ) -> Model:
     """Train; with ``start``, a few epochs over new events and as many old ones.
@@ -49,7 +50,7 @@ def fit(
         closed=True,
         given=given,
     )
-    return sequences.fit(datasets, plan, seed=seed, progress=progress, start=start)
+    return sequences.fit(datasets, plan, seed=seed, progress=progress, start=start, checkpoint=checkpoint)
 
 
 def fit_ranking(datasets: Datasets, parameters: Mapping[str, Value], **how: object) -> Model:
@@ -83,6 +84,7 @@ USER_PERSONALIZATION_V2 = Recipe(
     fit=fit,
     load=load,
     hyperparameters=HYPERPARAMETERS,
+    resumes=True,
     explores=True,
 )
 
@@ -95,4 +97,5 @@ PERSONALIZED_RANKING_V2 = Recipe(
     fit=fit_ranking,
     load=load,
     hyperparameters=HYPERPARAMETERS,
+    resumes=True,
 )

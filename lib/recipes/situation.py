@@ -58,12 +58,40 @@ class Situation:
         """(M, I) float32: the logits from each moment on, items that come after the next moment far behind."""
         return self(self.moments) + self.unpublished(np.append(self.moments[1:], np.iinfo(np.int64).max))
 
+    def at(self, now: int, before: "Moment | None" = None) -> "Moment":
+        """The situation at one time; of a time soon after ``before`` only the items are looked at whose age tells."""
+        order = np.argsort(self.created) if before is None else before.order
+        born = self.created[order] if before is None else before.born
+        (row,) = self.moment(np.array([now]))
+        if before is None or now < before.now or row != self.moment(np.array([before.now]))[0]:
+            return Moment(now, order, born, self(np.array([now])), self.unpublished(np.array([now])))
+        edges = AGES if len(self.ages) else AGES[:1]
+        first, last = (np.searchsorted(born, time - edges, side="right") for time in (before.now, now))
+        items = order[np.concatenate([np.arange(*ends) for ends in zip(first, last)])]
+        logits, unpublished = before.logits.copy(), before.unpublished.copy()
+        logits[0, items] = self.logits[row, items]
+        if len(self.ages):
+            logits[0, items] += self.ages[age_bucket(now, self.created[items])]
+        unpublished[:, items] = np.where(self.created[items] > now, np.float32(UNPUBLISHED), np.float32(0))
+        return Moment(now, order, born, logits, unpublished)
+
     def arrays(self) -> dict[str, np.ndarray]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def load(cls, arrays: Mapping[str, np.ndarray]) -> "Situation":
         return cls(**arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The situation at one time.  order: (I,) items by creation.  born: (I,) when.  logits, unpublished: (1, I)."""
+
+    now: int
+    order: np.ndarray
+    born: np.ndarray
+    logits: np.ndarray
+    unpublished: np.ndarray
 
 
 def fit(

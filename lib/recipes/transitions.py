@@ -44,7 +44,10 @@ class Transitions:
     def scores(self, histories: Sequence[History]) -> np.ndarray:
         """(B, I) float32 >= 0: log(1 + weight / DOUBT), 0 for items the weights are not about."""
         out = np.zeros((len(histories), len(self.place)), np.float32)
-        out[:, self.items] = np.log1p(np.maximum(self.pasts(histories) @ self.weights, 0) / DOUBT)
+        found = self.pasts(histories) @ self.weights
+        np.maximum(found, 0, out=found)
+        found /= DOUBT
+        out[:, self.items] = np.log1p(found, out=found)
         return out
 
     def pasts(self, histories: Sequence[History]) -> sparse.csr_matrix:

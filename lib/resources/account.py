@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.resources.quotas import DEFAULTS
+from lib.resources.throttling import Throttle
 from lib.store.database import Store
 
 SERVICE_ARN = "arn:aws:personalize:::"
@@ -28,6 +29,7 @@ class Account:
     buckets: name of an S3 bucket -> the folder that stands for it.  s3: gives a boto3 client for the others, None
     where there are no credentials.  seed: of everything that draws by chance.
     settling: how long a resource that needs no computing stays in CREATE PENDING, CREATE IN_PROGRESS or DELETE PENDING.
+    throttle: counts the requests of campaigns, with other processes where some answer at the same port.
     """
 
     store: Store
@@ -40,6 +42,7 @@ class Account:
     s3: Callable[[], Any | None] = no_s3
     seed: int = 0
     settling: timedelta = timedelta(milliseconds=200)
+    throttle: Throttle = field(default_factory=Throttle)
 
     def arn(self, kind: str, name: str) -> str:
         """``kind``: as ARNs spell it, ``dataset-group``."""

@@ -297,10 +297,11 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
     with account.store.read() as tx:
         version = records.get(tx, account, SolutionVersion, job.solution_version_arn)
         group = datasets.of_group(tx, account, version.dataset_group_arn)
-        interactions = group["INTERACTIONS"].dataset_arn
-        schema = datasets.schemas(tx, account, version.dataset_group_arn)["INTERACTIONS"]
-        live = events.interactions(tx, interactions, schema)
-        state = events.state(tx, [interactions])
+        live, state = None, {}
+        if "INTERACTIONS" in group:
+            interactions = group["INTERACTIONS"].dataset_arn
+            schema = datasets.schemas(tx, account, version.dataset_group_arn)["INTERACTIONS"]
+            live, state = events.interactions(tx, interactions, schema), events.state(tx, [interactions])
         text = job.filter_arn and records.get(tx, account, Filter, job.filter_arn).filter_expression
     data = datasets.load(account, version.dataset_group_arn, live_interactions=False)
     latest = int(data.interactions["TIMESTAMP"].max()) if len(data.interactions) else 0

@@ -20,6 +20,9 @@ from lib.resources.schemas import Schema
 from lib.store import events, jobs
 
 IDENTIFIED = ("ITEMS", "USERS", "ACTIONS")  # datasets with one record an id
+NO_INTERACTIONS = pd.DataFrame({"USER_ID": [], "ITEM_ID": [], "TIMESTAMP": []}).astype(
+    {"USER_ID": "str", "ITEM_ID": "str", "TIMESTAMP": "int64"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,19 +174,17 @@ def load(account: Account, dataset_group_arn: str, *, live_interactions: bool = 
     """All data of a group as it is now: what was imported, and what came in one by one since.
 
     live_interactions: false for the imported interactions alone; campaigns read the live ones at each request.
-    Raises InvalidInputException where the group has no interactions.
+    A group without an INTERACTIONS dataset has a table of interactions without rows.
     """
     with account.store.read() as tx:
         found = of_group(tx, account, dataset_group_arn)
         columns = schemas(tx, account, dataset_group_arn)
-        if "INTERACTIONS" not in found:
-            raise InvalidInputException(f"{dataset_group_arn} has no INTERACTIONS dataset: create one, import into it.")
         frames = {
             kind: table(tx, account, dataset, "ALL" if live_interactions or kind in IDENTIFIED else "BULK")
             for kind, dataset in found.items()
         }
     return Datasets(
-        interactions=frames["INTERACTIONS"],
+        interactions=frames.get("INTERACTIONS", NO_INTERACTIONS),
         items=frames.get("ITEMS"),
         users=frames.get("USERS"),
         schemas=columns,

@@ -107,22 +107,6 @@ class Deployment:
         return bool(config.get("enableMetadataWithRecommendations")) or self.recipe.name in GIVES_METADATA
 
 
-class _Bucket:
-    """Lets a second's worth of requests through at once, and as many as the rate says in the long run."""
-
-    def __init__(self, now: float):
-        self.tokens, self.at = math.inf, now
-
-    def take(self, rate: float, now: float) -> bool:
-        """Whether one more may pass.  rate: in a second.  now: epoch seconds."""
-        self.tokens = min(rate, self.tokens + max(0.0, now - self.at) * rate)
-        self.at = now
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
-
-
 class _Chance(threading.local):
     """A generator for each thread: to make one takes ten times as long as to begin it anew."""
 
@@ -143,9 +127,8 @@ class _Process:
     def __init__(self, account: Account):
         self.changes = Changes(account.store)
         self.deployments: dict[str, Deployment] = {}
-        self.buckets: dict[str, _Bucket] = {}
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.loading, self.counting = threading.Lock(), threading.Lock()
+        self.loading = threading.Lock()
 
 
 _TABLE = tables.resources.c
@@ -289,15 +272,18 @@ def deployed(account: Account, arn: str) -> Deployment:
     # The minimum is promised; above it a campaign may have what the machine's cores can do.
     floor = deployment.campaign.min_provisioned_tps
     rate = max(floor, process.cores * account.quotas["transactions_per_second_per_core"])
-    with process.counting:
-        bucket = process.buckets.get(arn)
-        if bucket is None:
-            bucket = process.buckets[arn] = _Bucket(now)
-        passes = bucket.take(rate, now)
-    if not passes:
+    if not account.throttle.take(arn, rate, now):
         raise ThrottlingException(f"{arn} is asked more than {rate:g} times a second; try again in a moment.")
     account.store.commits.later(consumption.add, Asked(consumption.window_of(now), arn, floor))
     return deployment
+
+
+def provisioned_tps(account: Account) -> int:
+    """Requests a second that campaigns and recommenders which can answer have at least, together."""
+    with account.store.read() as tx:
+        found = [*records.every(tx, account, Campaign)]
+        found += [recommenders.as_campaign(one) for one in records.every(tx, account, Recommender)]
+    return sum(one.min_provisioned_tps for one in found if one.status is Status.ACTIVE)
 
 
 def _present(process: _Process, account: Account, arn: str, now: float) -> Deployment:
@@ -473,7 +459,8 @@ def _load(
     model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, model, config)
     loaded = Loaded(recipe, model, data)
     # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
-    read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
+    if "INTERACTIONS" in found:
+        read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
     if recipe.explores and "ITEMS" in found:
         loaded.arrived(events.put_times(tx, found["ITEMS"].dataset_arn))
     return loaded, read
@@ -496,7 +483,7 @@ def _take_in(tx: Connection, known: Deployment, live: Mapping[str, events.Live])
         rows, known.read["USERS"] = events.records(tx, of["USERS"], known.read["USERS"])
         known.loaded.put_users(rows)
         gone |= rows.keys()
-    if of["INTERACTIONS"] in changed:
+    if of.get("INTERACTIONS") in changed:
         answered, known.read["INTERACTIONS"] = events.after(tx, of["INTERACTIONS"], known.read["INTERACTIONS"])
         for event in answered:
             gone.update((event.session_id, event.user_id))
@@ -567,11 +554,11 @@ def visitor_of(account: Account, deployment: Deployment, user_id: str | None) ->
     """The user or session with everything done until now."""
     visitor = deployment.visitors.get(user_id)
     if visitor is None:
-        arn = deployment.datasets["INTERACTIONS"].dataset_arn
+        dataset = deployment.datasets.get("INTERACTIONS")
         sent: Sequence[events.LiveEvent] = ()
-        if user_id is not None and arn in deployment.live:
+        if user_id is not None and dataset is not None and dataset.dataset_arn in deployment.live:
             with account.store.read() as tx:
-                sent = events.newest(tx, arn, user_id)
+                sent = events.newest(tx, dataset.dataset_arn, user_id)
         visitor = deployment.visitors[user_id] = deployment.loaded.visitor(user_id, sent)
         if len(deployment.visitors) > VISITORS:
             deployment.visitors.popitem(last=False)
@@ -673,9 +660,10 @@ def _columns(deployment: Deployment, given: Mapping[str, Sequence[str]] | None) 
 
 def _context(deployment: Deployment, given: Mapping[str, str] | None) -> dict[str, str]:
     """Values by column of Interactions; what is no column of it does not matter."""
-    if not given:
+    schema = deployment.loaded.schemas.get("INTERACTIONS")
+    if not given or schema is None:
         return {}
-    columns = {name.upper(): name for name in deployment.loaded.schemas["INTERACTIONS"].columns}
+    columns = {name.upper(): name for name in schema.columns}
     return {columns[name.upper()]: value for name, value in given.items() if name.upper() in columns}
 
 

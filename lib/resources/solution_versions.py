@@ -282,13 +282,19 @@ def training_data(account: Account, version: SolutionVersion) -> Datasets:
     loaded = datasets.load(account, version.dataset_group_arn, live_interactions=not _makes_segments(version))
     config = version.solution_config or {}
     interactions = chosen_events(loaded, version)
-    listed = [event["eventType"] for event in config.get("eventsConfig", {}).get("eventParametersList", [])]
-    check_minima(
-        interactions,
-        ", ".join(listed) or version.event_type,
-        minimum=int(account.quotas["minimum_interactions"]),
-        minimum_users=int(account.quotas["minimum_users"]),
-    )
+    recipe = RECIPES.get((version.recipe_arn or "").rpartition("/")[2])
+    if recipe is None or not recipe.items_alone:
+        if "INTERACTIONS" not in loaded.schemas:
+            raise InvalidInputException(
+                f"{version.dataset_group_arn} has no INTERACTIONS dataset: create one, import into it."
+            )
+        listed = [event["eventType"] for event in config.get("eventsConfig", {}).get("eventParametersList", [])]
+        check_minima(
+            interactions,
+            ", ".join(listed) or version.event_type,
+            minimum=int(account.quotas["minimum_interactions"]),
+            minimum_users=int(account.quotas["minimum_users"]),
+        )
     chosen = replace(loaded, interactions=interactions.reset_index(drop=True))
     check_event_types(chosen)
     return exclude_columns(_as_known(chosen, version.columns or {}), config.get("trainingDataConfig"))

@@ -2,25 +2,36 @@
 
 import argparse
 import errno
+import math
 import os
 import signal
 import socket
 import sys
+import threading
+import time
+import traceback
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from lib import jobs, resources
 from lib.resources import runtime
+from lib.resources.account import Account
 from lib.resources.quotas import DEFAULTS, quotas
-from lib.service import http, sigv4
+from lib.service import http, sigv4, workers
 from lib.service.dispatch import Dispatcher
 from lib.store import consumption
 from lib.store import jobs as store_jobs
 from lib.store.database import Store
 from lib.store.jobs import State
+
+MOST_WORKERS = 256
+PROVISION_SECONDS = 2.0
+LAST_WRITE_SECONDS = 1.0  # for what nobody waits for, when the service ends
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,38 +45,91 @@ def main(arguments: list[str] | None = None) -> None:
                 "--credentials FILE, or listen on 127.0.0.1"
             )
         listener = _listen(options.host, options.port)
-        account = jobs.open_account(
-            options.store,
-            files=options.files,
-            cache=options.cache,
-            region=options.region,
-            account_id=options.account,
-            buckets=dict(options.bucket),
-            changed_quotas=dict(options.quota),
-        )
-        account.wake()
-        jobs.keep_time(account)
+        account = _open(options)
         url = _url(listener)
         if options.ready_file:
             _write_aside(options.ready_file, url)
     except (OSError, ValueError) as error:
         sys.exit(f"lib.service: {error}")
+    access = "callers must sign with a known key" if keys else "no credentials: programs of this machine may call"
+    _log(http.line(event="listening", url=url, store=account.store.options()[1], access=access))
+    least, most = options.workers
+    if most == 1:
+        _serve(account, keys, listener)
+    else:
+        account.store.close()  # whoever forks has it open no longer; each worker opens its own
+        workers.run(partial(_work, options, keys, listener), least=least, most=most, log=_log_line)
+
+
+def _open(options: argparse.Namespace, processes: int = 1) -> Account:
+    return jobs.open_account(
+        options.store,
+        files=options.files,
+        cache=options.cache,
+        region=options.region,
+        account_id=options.account,
+        buckets=dict(options.bucket),
+        changed_quotas=dict(options.quota),
+        processes=processes,
+    )
+
+
+def _work(
+    options: argparse.Namespace, keys: Mapping[str, sigv4.Key], listener: socket.socket, place: workers.Place
+) -> None:
+    """What one worker of several does."""
+    http.share_metrics(place.folder, place.number)
+    try:
+        account = replace(_open(options, processes=options.workers[1]), throttle=place.throttle())
+    except (OSError, ValueError) as error:
+        _log_line(event="worker cannot start", worker=place.number, error=str(error))
+        os._exit(1)
+    _serve(account, keys, listener, place)
+
+
+def _serve(
+    account: Account, keys: Mapping[str, sigv4.Key], listener: socket.socket, place: workers.Place | None = None
+) -> None:
+    """Answer until this process is told to end."""
+    if place is None or place.number == 0:
+        account.wake()
+        jobs.keep_time(account)
+    if place is not None and place.number == 0:
+        threading.Thread(target=_provision, args=(account, place.board), daemon=True).start()
     application = http.Application(
         Dispatcher(account, resources.OPERATIONS),
-        authorise=http.signed_by(keys, options.region, account.now) if keys else http.no_browser,
+        authorise=http.signed_by(keys, account.region, account.now) if keys else http.no_browser,
         log=_log,
         at_hand=partial(runtime.at_hand, account),
         bring_to_hand=partial(runtime.bring_to_hand, account),
         jobs_by_state=lambda: _jobs_by_state(account.store),
         campaign_tps=lambda: _campaign_tps(account.store, account.now().timestamp()),
+        workers=lambda: 1 if place is None else len(place.board.answering()),
     )
+
     # uvicorn answers what it has accepted, for a few seconds, then passes the signal on; whatever an operation is still
-    # at could be killed at any instant, so nobody waits for it
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
-    access = "callers must sign with a known key" if keys else "no credentials: programs of this machine may call"
-    _log(http.line(event="listening", url=url, store=account.store.options()[1], access=access))
-    http.server(application).run(sockets=[listener])
+    # at could be killed at any instant, so nobody waits for it, but what was answered is written
+    def end(*_: object) -> None:
+        writing = threading.Thread(target=account.store.commits.flush, daemon=True)
+        writing.start()
+        writing.join(LAST_WRITE_SECONDS)
+        os._exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    (http.server(application) if place is None else place.server(application)).run(sockets=[listener])
+    end()
+
+
+def _provision(account: Account, board: workers.Board) -> None:
+    """Say, every few seconds, how many workers the campaigns' minimum asks for."""
+    each = account.quotas["transactions_per_second_per_worker"]
+    while True:
+        try:
+            board.wanted = math.ceil(runtime.provisioned_tps(account) / each) if each else 1
+        except Exception:  # the next time may do better; nobody waits for an answer
+            traceback.print_exc()
+        time.sleep(PROVISION_SECONDS)
 
 
 def _url(listener: socket.socket) -> str:
@@ -115,6 +179,14 @@ def _options() -> argparse.ArgumentParser:
         metavar="NAME=NUMBER",
         help="change a quota of Amazon Personalize; inf lifts it: " + ", ".join(DEFAULTS),
     )
+    add(
+        "--workers",
+        type=_workers,
+        default="auto",
+        metavar="auto|NUMBER",
+        help="processes that answer; auto: as many as campaigns' minProvisionedTPS and the load ask for, one for each "
+        "core at most (%(default)s)",
+    )
     add("--region", default="us-east-1", help="of the ARNs and signatures (%(default)s)")
     add("--account", type=_account, default="123456789012", help="twelve digits, of the ARNs (%(default)s)")
     add("--ready-file", type=Path, metavar="FILE", help="where to write the URL once it listens")
@@ -125,6 +197,15 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
     return int(text)
+
+
+def _workers(text: str) -> tuple[int, int]:
+    """The least and the most."""
+    if text == "auto":
+        return 1, workers.cores()
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers: give auto, or 1 to {MOST_WORKERS}")
+    return int(text), int(text)
 
 
 def _bucket(text: str) -> tuple[str, Path]:
@@ -185,6 +266,10 @@ def _campaign_tps(store: Store, now: float) -> Mapping[str, tuple[float, float]]
     with store.read() as tx:
         found = consumption.windows(tx, now - consumption.WINDOW_SECONDS, now + 1)
     return {window.resource_arn: (window.consumed_tps, window.provisioned_tps) for window in found}
+
+
+def _log_line(**members: Any) -> None:
+    _log(http.line(**members))
 
 
 def _log(line: bytes) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import itertools
 import logging
+import os
 import sys
 import time
 import traceback
@@ -18,11 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import orjson
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest, values
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -45,6 +49,7 @@ THREADS = 32
 WAITING_THREADS = 64  # for events: they wait for the disk, and the more of them wait the more share one wait
 SWITCH_SECONDS = 0.0005  # after which a thread lets others compute: ten times as often as Python's own default
 GARBAGE = 50_000  # new objects after which circles of them are sought; at Python's 700 that took a tenth of the time
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # Prometheus' client library finds its folder there
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # seconds
 
 EVENTS = "personalize-events"
@@ -86,6 +91,7 @@ class Protocol(HttpToolsProtocol):
     arriving: asyncio.TimerHandle | None = None
     head_bytes = 0
     in_head = True
+    last = False  # whether the next answer is to be the last of this connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -104,6 +110,8 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.in_head = False
         super().on_headers_complete()
+        if self.last:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         self._arrived()
@@ -140,13 +148,6 @@ class Metrics:
             registry=self.registry,
         )
         self._counters: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self.campaigns = Gauge(
-            "personalize_campaign_tps",
-            "Requests a second of the present five minutes, and the minimum that is provisioned.",
-            ("campaign", "kind"),
-            registry=self.registry,
-        )
-        self.jobs = Gauge("personalize_jobs", "Imports, trainings and other jobs.", ("state",), registry=self.registry)
 
     def count(self, answered: wire.Answer, seconds: float) -> None:
         """Count one answer."""
@@ -160,6 +161,54 @@ class Metrics:
         if answered.error is not None:
             self.errors.labels(*labels, answered.error).inc()
 
+    def told(self, present: "Present") -> bytes:
+        """What was counted, by all workers where there are several, and how things stand at present."""
+        registry = CollectorRegistry()
+        registry.register(present)
+        counted = self.registry
+        if MULTIPROCESS in os.environ:
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted)
+        return generate_latest(counted) + generate_latest(registry)
+
+
+def share_metrics(folder: Path, number: int) -> None:
+    """Let this process, one worker of several, count in files of a folder that is theirs.
+
+    Call it before an ``Application`` is made.  number: of the worker; the next one with it goes on counting.
+    """
+    os.environ[MULTIPROCESS] = str(folder)
+    values.ValueClass = values.MultiProcessValue(lambda: number)
+
+
+class Present:
+    """How things stand, for whoever asks for metrics: read when they ask."""
+
+    def __init__(
+        self,
+        jobs_by_state: Callable[[], Mapping[str, int]],
+        campaign_tps: Callable[[], Mapping[str, tuple[float, float]]],
+        workers: Callable[[], int],
+    ):
+        self.jobs_by_state, self.campaign_tps, self.workers = jobs_by_state, campaign_tps, workers
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What Prometheus' client library asks a collector for."""
+        yield GaugeMetricFamily("personalize_workers", "Processes that answer at this port.", self.workers())
+        rates = GaugeMetricFamily(
+            "personalize_campaign_tps",
+            "Requests a second of the present five minutes, and the minimum that is provisioned.",
+            labels=("campaign", "kind"),
+        )
+        for campaign, (consumed, provisioned) in self.campaign_tps().items():
+            rates.add_metric((campaign, "consumed"), consumed)
+            rates.add_metric((campaign, "provisioned"), provisioned)
+        yield rates
+        jobs = GaugeMetricFamily("personalize_jobs", "Imports, trainings and other jobs.", labels=("state",))
+        for state, count in self.jobs_by_state().items():
+            jobs.add_metric((state,), count)
+        yield jobs
+
 
 class Application:
     """The ASGI application.
@@ -167,8 +216,8 @@ class Application:
     authorise: raises ApiError for who may not call.  log: takes one line of JSON for each operation called.
     at_hand: whether a GetRecommendations, of members as its function has them, can be answered in less time than a
     thread takes to begin.  bring_to_hand: makes that true of many, in a thread.
-    jobs_by_state, campaign_tps: for whoever asks for metrics, how many jobs wait and run, and of each campaign that is
-    used what it consumes and what is provisioned.
+    jobs_by_state, campaign_tps, workers: for whoever asks for metrics, how many jobs wait and run, of each campaign
+    that is used what it consumes and what is provisioned, and how many processes answer.
     """
 
     def __init__(
@@ -181,10 +230,11 @@ class Application:
         bring_to_hand: Callable[[Sequence[Mapping[str, Any]]], None] = lambda asked: None,
         jobs_by_state: Callable[[], Mapping[str, int]] = dict,
         campaign_tps: Callable[[], Mapping[str, tuple[float, float]]] = dict,
+        workers: Callable[[], int] = lambda: 1,
         requests_in_flight: int = REQUESTS_IN_FLIGHT,
     ):
         self.dispatcher, self.authorise, self.log = dispatcher, authorise, log
-        self.metrics, self.jobs_by_state, self.campaign_tps = Metrics(), jobs_by_state, campaign_tps
+        self.metrics, self.present = Metrics(), Present(jobs_by_state, campaign_tps, workers)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
         self.waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="event")
         self.at_hand, self.bring_to_hand = at_hand, bring_to_hand
@@ -307,13 +357,7 @@ class Application:
         return JSONResponse({"status": "ok"})
 
     def _metrics(self, request: Request) -> Response:
-        for state, count in self.jobs_by_state().items():
-            self.metrics.jobs.labels(state).set(count)
-        self.metrics.campaigns.clear()
-        for campaign, (consumed, provisioned) in self.campaign_tps().items():
-            self.metrics.campaigns.labels(campaign, "consumed").set(consumed)
-            self.metrics.campaigns.labels(campaign, "provisioned").set(provisioned)
-        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(self.metrics.told(self.present), media_type=CONTENT_TYPE_LATEST)
 
 
 class _Lines(logging.Handler):
@@ -330,24 +374,27 @@ class _Lines(logging.Handler):
 
 def server(application: Application) -> uvicorn.Server:
     """What runs the application: ``run(sockets=[listener])`` returns when its process is told to end."""
+    return uvicorn.Server(configuration(application))
+
+
+def configuration(application: Application) -> uvicorn.Config:
+    """How uvicorn is to run the application; sets up this process for it."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GARBAGE)
     logger = logging.getLogger("uvicorn.error")
     logger.handlers, logger.propagate = [_Lines(application.log)], False
-    return uvicorn.Server(
-        uvicorn.Config(
-            application,
-            loop="uvloop",
-            http=Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
+    return uvicorn.Config(
+        application,
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 
 

@@ -44,13 +44,20 @@ class Store:
         object.__setattr__(self, "commits", Commits(self.transaction))
 
     @classmethod
-    def open(cls, location: str | Path, files: str | Path | None = None, cache: str | Path | None = None) -> "Store":
+    def open(
+        cls,
+        location: str | Path,
+        files: str | Path | None = None,
+        cache: str | Path | None = None,
+        processes: int = 1,
+    ) -> "Store":
         """Open or create a store; one of an older version is brought up to date.
 
         location: a folder, for ``store.db`` and ``files/``; or the URL of a PostgreSQL database,
         ``postgresql://user@host/database``, and then ``files`` is the folder, or ``s3://bucket/prefix``.  All processes
         of a store use one folder or bucket.  cache: with a bucket, the folder for this machine's copies of files, by
-        default one in ``~/.cache/personalize``; the bucket has everything, so that it may be lost.
+        default one in ``~/.cache/personalize``; the bucket has everything, so that it may be lost.  processes: that
+        open it like this one does, and share the connections that a server allows.
         Raises ValueError for what is no store, or one of a version that is unknown here, ConnectionError for a server
         that does not answer, and what ``Bucket`` does.
         """
@@ -77,7 +84,7 @@ class Store:
             raise OSError(f"{folder} cannot be made: {error.strerror}: name a folder that you may write to") from None
         opened = cls(
             folder,
-            dialects.sqlite(folder / "store.db") if url is None else dialects.postgresql(url),
+            dialects.sqlite(folder / "store.db") if url is None else dialects.postgresql(url, processes),
             Files(folder / "files", bucket),
         )
         try:

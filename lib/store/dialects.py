@@ -20,6 +20,8 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 
+CONNECTIONS = 60  # of a service's processes together: a server allows 100, and jobs and locks have theirs
+ONE_PROCESS_CONNECTIONS, MINIMUM_CONNECTIONS = 20, 4
 BUSY_SECONDS = 30  # as long as a writer waits for its turn
 WRITERS_LOCK = 0x506572736F6E616C  # any number will do, as long as all writers of a database agree
 
@@ -50,13 +52,17 @@ def sqlite(path: Path) -> Engine:
     return engine
 
 
-def postgresql(url: URL) -> Engine:
-    """PostgreSQL through psycopg; a connection that the server has given up is replaced when it is next needed."""
+def postgresql(url: URL, processes: int = 1) -> Engine:
+    """PostgreSQL through psycopg; a connection that the server has given up is replaced when it is next needed.
+
+    processes: that share the connections which a server allows.
+    """
+    connections = max(MINIMUM_CONNECTIONS, min(ONE_PROCESS_CONNECTIONS, CONNECTIONS // processes))
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         isolation_level="AUTOCOMMIT",  # transactions begin where we say so
-        pool_size=10,
-        max_overflow=10,  # a server allows 100 connections, and a store has several processes
+        pool_size=connections // 2,
+        max_overflow=connections - connections // 2,
         pool_pre_ping=True,
     )
 

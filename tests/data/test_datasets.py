@@ -193,3 +193,18 @@ def test_histories_are_each_users_events_in_order_of_time():
     assert all_of_them.of("a").items.tolist() == [0, 1]
     assert all_of_them.of("b").event_types.tolist() == [1, 0]
     assert len(all_of_them.of("nobody").items) == 0
+
+
+def test_ids_are_numbered_in_the_order_of_their_text_whatever_they_are_kept_as():
+    for column in (pd.Series(["b", "10", "b", "9"]), pd.Series(["b", 10, "b", "9"], dtype=object)):
+        ids, row = datasets.numbered(column)
+        assert ids.tolist() == ["10", "9", "b"]
+        assert ids[row].tolist() == ["b", "10", "b", "9"]
+
+
+def test_event_types_of_a_history_compare_without_regard_to_case_and_none_is_one_too():
+    numbers = datasets.catalogue(Datasets(interactions=SHOP))
+    assert numbers.event_types.tolist() == ["", "purchase", "view"]
+    done = datasets.histories(SHOP, numbers)
+    assert done.event_types.tolist() == [2, 2, 1, 0]
+    assert done.items.dtype == done.event_types.dtype == "int32"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lib import jobs
 from lib.service import __main__ as service
+from lib.service import workers
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
@@ -21,6 +22,13 @@ def start(target, log: Path, *arguments: str) -> BaseProcess:
 
 def serve(arguments: list[str]) -> None:
     """A service."""
+    service.main(arguments)
+
+
+def serve_restlessly(arguments: list[str]) -> None:
+    """A service that takes the machine for one of two cores, and adds and ends workers within a second."""
+    workers.cores = lambda: 2
+    workers.LOOK_SECONDS, workers.BUSY, workers.IDLE_LOOKS = 0.1, 0.05, 5
     service.main(arguments)
 
 

@@ -67,6 +67,7 @@ BAD = {
 }
 REFUSED = {
     ("one moment", "USER_SEGMENTATION"): "All interactions have the same TIMESTAMP.*Import the times",
+    ("no metadata", "aws-semantic-similarity"): "Items has no rows to compare: import items with texts",
     ("no metadata", "aws-item-attribute-affinity"): "Items are missing: import an Items dataset",
     ("no metadata", "aws-next-best-action"): "Actions are missing: create an Actions dataset",
 }

@@ -49,6 +49,16 @@ def test_the_weights_are_those_under_which_what_was_taken_is_likeliest():
     assert loss == pytest.approx(-(2 * np.log(2 / 3) + np.log(1 / 3)) / 3, abs=0.01)
 
 
+def test_weights_do_not_depend_on_the_unit_of_a_feature():
+    rng = np.random.default_rng(2)
+    row, taken = np.repeat(np.arange(40), 3), np.tile([True, False, False], 40)
+    features = rng.normal(size=(120, 2)) + taken[:, None]
+    metres, _, loss = choices.logit(features, None, row, taken)
+    kilometres, _, same = choices.logit(features / [1, 1000], None, row, taken)
+    np.testing.assert_allclose(kilometres, metres * [1, 1000], rtol=1e-3)
+    assert same == pytest.approx(loss, abs=1e-6)
+
+
 def some_impressions(n=400, seed=0):
     """Lists of four of ten items; a0 to a4 are taken whenever they are shown, a5 to a9 only for want of these."""
     rng = np.random.default_rng(seed)

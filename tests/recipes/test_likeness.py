@@ -41,9 +41,24 @@ def test_likeness_is_the_cosine_of_an_item_with_all_of_the_history():
     np.testing.assert_allclose(model.scores([past(0, 1)])[0, 0], expected, rtol=1e-5)
 
 
+def test_texts_of_one_meaning_are_alike_without_a_common_word(monkeypatch):
+    monkeypatch.setattr(features, "TEXT_DIM", 2)
+    pairs = ["kitten cat", "cat purring", "purring kitten", "engine motor", "motor piston", "piston engine"]
+    texts = [*pairs, "kitten", "purring", "piston"]
+    ids = [f"i{n}" for n in range(len(texts))]
+    items = pd.DataFrame({"ITEM_ID": ids, "KIND": "one", "TEXT": texts})
+    rows = pd.DataFrame({"USER_ID": ["u", "v"], "ITEM_ID": ["i0", "i1"], "TIMESTAMP": [1, 2]})
+    data = Datasets(interactions=rows, items=items, schemas={"ITEMS": ITEMS})
+    numbers, known = catalogue(data), features.fit(items, ITEMS)
+    encoded = features.aligned(known, items, "ITEM_ID", numbers.item_ids)
+    words, meaning, _ = likeness.fit(known, encoded, data, numbers, histories(rows, numbers)).scores([past(6)])
+    assert words[0, 7] == words[0, 8] == 0
+    assert meaning[0, 7] > meaning[0, 8] + 0.1
+
+
 def test_the_pull_of_a_category_is_how_much_oftener_it_was_chosen_than_by_all():
     model, _ = fitted()
-    pull = model.scores([past(0, 1)])[1, 0]
+    pull = model.scores([past(0, 1)])[2, 0]
     # two of two events were food and of everybody's events half; half an event of each kind is taken for granted
     assert pull[4] == pytest.approx(np.log((2.5 / 3) / 0.5), rel=1e-5)
     assert pull[3] == pytest.approx(np.log((0.5 / 3) / 0.5), rel=1e-5)

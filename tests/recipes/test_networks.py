@@ -129,7 +129,7 @@ def test_the_loss_is_the_cross_entropy_of_each_event_written_out():
                 logits[items[k]] += net.repeat[networks.lag_codes(np.array(t - k)), 0]
             expected -= torch.log_softmax(logits, 0)[items[t]] / n
         spans, rows = np.array([[0, n]]), np.arange(9)
-        found = train._loss(events, spans, np.zeros(1, np.int64), rows, None, np.ones(9, bool))
+        found = train._loss(events, spans, np.zeros(1, np.int64), rows, None, net.item)
     torch.testing.assert_close(found, expected)
 
 
@@ -144,11 +144,12 @@ def test_a_sample_of_the_items_gives_the_loss_of_all_on_average(monkeypatch):
     rest = np.setdiff1d(np.arange(40), needed)
     rng = np.random.default_rng(1)
     with torch.no_grad():
-        everything = train._loss(events, spans, skip, np.arange(40), None, np.ones(40, bool))
+        table = train.network.item
+        everything = train._loss(events, spans, skip, np.arange(40), None, table)
         for _ in range(300):
             rows = np.union1d(needed, rest[rng.random(len(rest)) < share])
             log_share = np.where(np.isin(rows, needed), 0, np.log(share)).astype(np.float32)
-            losses.append(train._loss(events, spans, skip, rows, log_share, np.ones(len(rows), bool)))
+            losses.append(train._loss(events, spans, skip, rows, log_share, table[torch.from_numpy(rows)]))
     assert float(torch.stack(losses).mean()) == pytest.approx(float(everything), abs=0.01)
 
 
@@ -161,6 +162,24 @@ def test_the_averaged_weights_move_towards_the_trained_ones():
     assert any(not torch.equal(mine, used) for mine, used in zip(present, train.network.parameters()))
 
 
+def test_steps_over_the_rows_that_are_read_train_as_steps_over_all(monkeypatch):
+    monkeypatch.setattr(networks, "MAX_CANDIDATES", 8)
+    monkeypatch.setattr(networks, "LEAST_SHARE", 0.01)
+    found = []
+    for many in (10_000, 1):
+        monkeypatch.setattr(networks, "MANY_ITEMS", many)
+        torch.manual_seed(0)
+        train = trainer(n_users=40, n_items=300)
+        before = train.network.item.detach().clone()
+        for _ in range(3):
+            train.epoch()
+        assert (train.rows is None) == (many > 300)
+        present, average = train.network.item.detach(), train.average[train.item_place]
+        found.append((present - before, average - before, train.network.start.detach()))
+    for dense, sparse_rows in zip(*found):
+        assert (dense - sparse_rows).norm() < 1e-3 * dense.norm()
+
+
 @pytest.mark.parametrize(("lag", "code"), [(1, 0), (2, 1), (4, 3), (5, 4), (8, 4), (9, 5), (17, 6), (33, 7), (900, 7)])
 def test_how_long_ago_is_told_in_eight_steps(lag, code):
     assert networks.lag_codes(np.array([lag])).tolist() == [code]
@@ -169,3 +188,20 @@ def test_how_long_ago_is_told_in_eight_steps(lag, code):
 def test_gaps_are_told_in_powers_of_two_and_start_anew_with_each_history():
     times = np.array([10, 10, 11, 14, 5, 1_000_000])
     assert networks.gap_codes(times, np.array([0, 4])).tolist() == [0, 1, 2, 3, 0, 20]
+
+
+def test_a_large_catalogue_is_measured_in_smaller_parts_with_the_same_loss(monkeypatch):
+    train = trainer(n_users=30, n_items=200)
+    n_last = np.minimum(np.diff(train.events.offsets), 3)
+    whole = train.measure(train.events, n_last)
+    monkeypatch.setattr(networks, "MEASURED_CELLS", 200 * 3 * 2)
+    assert train.measure(train.events, n_last) == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_step_draws_a_share_of_the_catalogue_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(networks, "MAX_CANDIDATES", 100)
+    for n_items, expected in ((400, 100), (3_000, 150), (40_000, 200)):
+        train = trainer(n_items=n_items)
+        train.seen, train.chance = np.arange(n_items), np.full(n_items, 1 / n_items)
+        drawn = [len(train._candidates(np.zeros(0, np.int64), 10)[0]) for _ in range(20)]
+        assert np.mean(drawn) == pytest.approx(expected, rel=0.1)

@@ -1,5 +1,7 @@
 """Semantic-Similarity on texts whose likeness anybody can tell."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,8 +56,23 @@ def test_influence_lets_popular_or_new_items_come_first(model):
     assert order(model.influenced({"POPULARITY": 1.0}), 4)[0] == 7
     assert order(model.influenced({"FRESHNESS": 1.0}), 4)[:3] == [11, 10, 9]
     plain, led = measure(model, shop(table())), measure(model.influenced({"FRESHNESS": 0.8}), shop(table()))
-    assert set(plain) == {"item_popularity", "item_freshness", "item_similarity"}
+    assert set(plain) == {"coverage", "item_popularity", "item_freshness", "item_similarity"}
     assert led["item_freshness"] >= plain["item_freshness"] and led["item_similarity"] <= plain["item_similarity"]
+
+
+def test_items_alone_are_enough():
+    data = shop(table())
+    model = RECIPES["aws-semantic-similarity"].fit(
+        replace(data, interactions=data.interactions[:0]), {}, seed=0, progress=lambda step: None
+    )
+    assert {place % 2 for place in order(model, 4)[:5]} == {0}
+
+
+def test_without_items_there_is_nothing_to_compare():
+    with pytest.raises(ValueError, match="Items has no rows to compare"):
+        RECIPES["aws-semantic-similarity"].fit(
+            replace(shop(table()), items=None), {}, seed=0, progress=lambda step: None
+        )
 
 
 def test_an_unknown_item_is_answered_with_what_is_popular(model):

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import reproducible
 from lib.data.datasets import Datasets, histories
 from lib.recipes import RECIPES, sequences
 from lib.recipes.recipe import Request
@@ -43,6 +44,15 @@ def test_transitions_speak_of_what_is_new_to_a_user_alone(model):
     assert closed[~seen].max() > 0
 
 
+def test_without_impressions_ranking_is_recommending():
+    scores = []
+    for name in ("aws-user-personalization-v2", "aws-personalized-ranking-v2"):
+        reproducible.fix(0)
+        fitted = RECIPES[name].fit(walks(), RECIPES[name].values({}), seed=0, progress=lambda step: None)
+        scores.append(fitted.scores(asked(fitted)))
+    np.testing.assert_array_equal(*scores)
+
+
 def test_a_training_that_goes_on_keeps_the_time_scale_of_transitions_and_the_blend(model):
     recipe = RECIPES["aws-user-personalization-v2"]
     further = recipe.fit(walks(n_users=70), recipe.values({}), seed=0, progress=lambda step: None, start=model)
@@ -72,3 +82,17 @@ def test_the_blend_is_the_one_under_which_withheld_items_are_likeliest(model):
 def test_the_more_there_is_to_read_the_fewer_epochs_are_allowed(n_events, epochs):
     plan = sequences.Plan(body="transformer", dim=8, hidden=8, length=8, recency=True, closed=True)
     assert plan.epochs(n_events) == epochs
+
+
+def test_in_large_catalogues_the_best_are_exact_and_the_others_nearly_so(model, monkeypatch):
+    requests = asked(model)
+    exact = model.scores(requests)
+    monkeypatch.setattr(sequences, "MANY_ITEMS", 1)
+    monkeypatch.setattr(sequences, "EXACT", 6)
+    rough = model.scores(requests)
+    best = np.argsort(-exact, axis=1)[:, :4]
+    np.testing.assert_allclose(
+        np.take_along_axis(rough, best, axis=1), np.take_along_axis(exact, best, axis=1), rtol=1e-5
+    )
+    assert (rough != exact).any()
+    np.testing.assert_allclose(rough, exact, atol=0.02 * exact.std())

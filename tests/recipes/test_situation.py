@@ -69,3 +69,13 @@ def test_counts_halve_in_a_half_life():
         np.array([0, 0, 1, 0]), times, np.array([0, 7_200, 14_400]), (7_200.0,), 2, times[-1] + 1
     )
     np.testing.assert_allclose(counts[:3, 0], [[0, 0], [1, 0], [0.5, 0.5]], rtol=1e-6)
+
+
+def test_a_moment_that_goes_on_from_another_is_what_it_would_be_alone():
+    for dated in (True, False):
+        now = fitted() if dated else fitted(created=np.full(40, np.nan))
+        moment = None
+        for time in (3 * DAY, 3 * DAY + 1, 3 * DAY + 5_000, 9 * DAY, 30 * DAY, 30 * DAY + 7_200, 90 * DAY, 2 * DAY):
+            moment, alone = now.at(time, moment), np.array([time])
+            np.testing.assert_array_equal(moment.logits, now(alone))
+            np.testing.assert_array_equal(moment.unpublished, now.unpublished(alone))

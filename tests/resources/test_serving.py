@@ -79,8 +79,8 @@ def test_a_filter_holds_for_what_trends(trending):
     assert "i9" not in trending.ids(user_id="v1", filter_arn=arn)
 
 
-def test_a_campaigns_influence_and_the_batch_jobs_lead_similar_items(personalize):
-    group = personalize.filled()
+def engines_and_moss(personalize, group):
+    """Import 40 items, those with even numbers about engines, the others about moss."""
     schema = {
         **ITEMS,
         "fields": [*ITEMS["fields"], {"name": "TEXT", "type": "string", "textual": True}],
@@ -88,6 +88,11 @@ def test_a_campaigns_influence_and_the_batch_jobs_lead_similar_items(personalize
     items = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(1, 41)]})
     items = items.assign(GENRE="a", TEXT=[f"{('red engine', 'green moss')[n % 2]} number{n}" for n in range(40)])
     assert personalize.load(personalize.dataset(group, schema), items, "items").status == "ACTIVE"
+
+
+def test_a_campaigns_influence_and_the_batch_jobs_lead_similar_items(personalize):
+    group = personalize.filled()
+    engines_and_moss(personalize, group)
     version = personalize.version(personalize.solution(group, recipe_arn=PREFIX + "aws-semantic-similarity"))
     metrics = personalize.get_solution_metrics(solution_version_arn=version)["metrics"]
     assert {"item_popularity", "item_freshness", "item_similarity", "precision_at_5"} <= set(metrics)
@@ -102,3 +107,29 @@ def test_a_campaigns_influence_and_the_batch_jobs_lead_similar_items(personalize
     job = run(personalize, version, write(personalize, "x", {"itemId": "i40"}), batch_inference_job_config=config)
     assert job.status == "ACTIVE"
     assert batch_answers(personalize, "x.out")[0]["output"]["recommendedItems"][:5] == answers[1]
+
+
+def test_similar_texts_are_found_in_a_group_of_items_alone(personalize):
+    group = personalize.group()
+    engines_and_moss(personalize, group)
+    version = personalize.version(personalize.solution(group, recipe_arn=PREFIX + "aws-semantic-similarity"))
+    metrics = personalize.get_solution_metrics(solution_version_arn=version)["metrics"]
+    assert set(metrics) == {"coverage", "item_popularity", "item_freshness", "item_similarity"}
+    arn = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
+    personalize.clock.wait()
+    found = personalize.get_recommendations(campaign_arn=arn, item_id="i40", user_id="u", num_results=5)
+    assert {int(item["itemId"][1:]) % 2 for item in found["itemList"]} == {0}
+    job = run(personalize, version, write(personalize, "x", {"itemId": "i40"}))
+    assert job.status == "ACTIVE"
+    assert batch_answers(personalize, "x.out")[0]["output"]["recommendedItems"][:5] == [
+        item["itemId"] for item in found["itemList"]
+    ]
+
+
+def test_other_recipes_ask_for_interactions(personalize):
+    group = personalize.group()
+    engines_and_moss(personalize, group)
+    version = personalize.version(personalize.solution(group, recipe_arn=PREFIX + "aws-similar-items"))
+    assert personalize.status(version) == "CREATE FAILED"
+    reason = personalize.describe_solution_version(solution_version_arn=version)["solutionVersion"].failure_reason
+    assert "has no INTERACTIONS dataset" in reason

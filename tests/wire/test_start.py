@@ -16,8 +16,9 @@ def test_a_service_on_an_existing_store_has_cost_less_than_three_seconds_when_it
         service.client("personalize").create_dataset_group(name="news")
     with serving(tmp_path) as service:
         assert len(service.client("personalize").list_dataset_groups()["datasetGroups"]) == 1
-        spent = psutil.Process(service.process.pid).cpu_times()
-        assert spent.user + spent.system < 3  # of its own time: other tests may keep the machine busy
+        first = psutil.Process(service.process.pid)
+        spent = [one.cpu_times() for one in (first, *first.children())]
+        assert sum(one.user + one.system for one in spent) < 3  # of their own: other tests may keep the machine busy
 
 
 def test_a_service_imports_nothing_that_only_training_needs():
