@@ -454,7 +454,7 @@ class Campaign:
         return self._kept(key, self.model.scores([request])[0])
 
     def _kept(self, key: tuple, scores: np.ndarray) -> _Scored:
-        scored = _Scored(scores)
+        scored, now = _Scored(scores), key[1]
         with self._keeping:
             if now > self._scored_at:  # nobody asks for an earlier moment any more
                 self._scored.clear()
