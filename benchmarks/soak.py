@@ -145,13 +145,13 @@ def furnish(folder: Path) -> Site:
 class serving:
     """The service with its workers."""
 
-    def __init__(self, folder: Path, workers: int):
-        self.folder, self.workers = folder, workers
+    def __init__(self, folder: Path, workers: int, *arguments: str):
+        self.folder, self.workers, self.arguments = folder, workers, arguments
 
     def __enter__(self) -> tuple[psutil.Process, str]:
         command = [sys.executable, "-m", "lib.service", "--port", "0", "--store", str(self.folder / "store")]
         command += ["--workers", str(self.workers), "--bucket", f"data={self.folder / 'data'}"]
-        command += ["--quota=filters_per_group=inf", "--quota=filter_fields_per_group=inf"]
+        command += ["--quota=filters_per_group=inf", "--quota=filter_fields_per_group=inf", *self.arguments]
         environment = {**reproducible.environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
         self.log = (self.folder / "service.log").open("w+b")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environment)
@@ -270,19 +270,27 @@ def cpu(process: psutil.Process) -> float:
     return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children()))
 
 
-def memory(process: psutil.Process) -> dict[str, float]:
-    """MiB: of the worker that lives longest its own, of all together with what they share counted once."""
-    found = {}
-    for one in sorted(process.children(), key=lambda child: child.create_time()):
+def own_and_shared(process: psutil.Process) -> list[tuple[str, float, float]]:
+    """Of the first process and its workers, the oldest first: name, MiB of its own, MiB with its share of the rest."""
+    found = []
+    workers = sorted(process.children(), key=lambda child: child.create_time())
+    for number, one in enumerate((process, *workers)):
         try:
             told = Path(f"/proc/{one.pid}/smaps_rollup").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue
         size = {name: int(kib) / 1024 for name, kib in re.findall(r"(\w+): +(\d+) kB", told)}
         if "Pss" in size:
-            found.setdefault("own memory of the longest-lived worker", size["Private_Dirty"])
-            found["workers together"] = found.get("workers together", 0) + size["Pss"]
+            title = f"worker {number}" if number else "first process"
+            found.append((title, size["Private_Dirty"], size["Pss"]))
     return found
+
+
+def memory(process: psutil.Process) -> dict[str, float]:
+    """MiB: of the worker that lives longest its own, of all together with what they share counted once."""
+    sizes = own_and_shared(process)
+    own = next((own for title, own, _ in sizes if title == "worker 1"), np.nan)
+    return {"own memory of the longest-lived worker": own, "all processes together": sum(one[2] for one in sizes)}
 
 
 def report(ledger: Ledger, samples: list, done: Counter, requests: int) -> None:
@@ -295,7 +303,7 @@ def report(ledger: Ledger, samples: list, done: Counter, requests: int) -> None:
         print(f"  {name:28} {count:7}  p50 {p50:7.1f} p99 {p99:8.1f} ms  {told}")
     for name in samples[0][1]:
         quarters = [
-            np.mean([found[name] for part, found in samples if begin <= part < begin + 0.25 and name in found])
+            np.nanmean([found[name] for part, found in samples if begin <= part < begin + 0.25])
             for begin in (0.05, 0.25, 0.5, 0.75)
         ]
         print(f"  MiB, {name:38} by quarters " + " ".join(f"{size:7.1f}" for size in quarters))

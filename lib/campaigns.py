@@ -219,6 +219,7 @@ class Campaign:
         self.histories = self._known(self.done)
         self._user_numbers = {user_id: number for number, user_id in enumerate(self.done.user_ids.tolist())}
         self._scored: OrderedDict[tuple, _Scored] = OrderedDict()
+        self._scored_at = 0
         self._keeping = threading.Lock()
         self._together = _Together(model)
         self._young: _Young | None = None
@@ -454,6 +455,9 @@ class Campaign:
         )
         scored = _Scored(self._together.scores(request))
         with self._keeping:
+            if now > self._scored_at:  # nobody asks for an earlier moment any more
+                self._scored.clear()
+                self._scored_at = now
             self._scored[key] = scored
             while len(self._scored) * self.n_items > KEPT_SCORES and len(self._scored) > 1:
                 self._scored.popitem(last=False)

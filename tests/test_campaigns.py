@@ -213,6 +213,15 @@ def test_filters_look_at_the_newest_hundred_interactions_of_each_type():
     assert {name: set(rows.tolist()) for name, rows in done.items()} == {"click": {1}, "view": {2}}
 
 
+def test_scores_of_a_moment_that_is_over_are_kept_no_longer(popular):
+    one, other = popular.visitor("u"), popular.visitor("v")
+    for visitor in (one, other):
+        popular.recommend(visitor, num_results=1, now=120)
+    assert popular.at_hand(one, 120) and popular.at_hand(other, 120)
+    popular.recommend(one, num_results=1, now=180)
+    assert popular.at_hand(one, 180) and not popular.at_hand(one, 120) and not popular.at_hand(other, 120)
+
+
 def test_a_filter_that_leaves_nothing_leaves_an_empty_list(popular):
     assert recommend(popular, restriction=only("INCLUDE ItemID WHERE Items.PRICE > 100")).item_ids == []
 

@@ -1,19 +1,19 @@
 """How many requests of each campaign may pass in a second, counted over all processes that answer at one port.
 
-Every process keeps a token bucket of its own for each campaign and takes out of it also what the others let pass.  What
-each has let pass stands in memory that they share: a row, written by one process alone, so that nobody waits for a
-lock and none can die holding one.
+There is one token bucket for each campaign.  Processes that share memory keep its state there: each writes what it has
+left in the bucket, and when, to a row of its own, and goes on from the newest row of all.  So nobody waits for a lock
+and none can die holding one; two that ask within the same microseconds may both take the last token.
 """
 
 import hashlib
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 ROWS = 4096
 """Campaigns that are counted together; of any further one each process counts its own requests only."""
 
-_ROW = 4  # a campaign's key, how many of its requests have passed, when the last came, what it left in the bucket
+_ROW = 3  # a campaign's key, when it was last asked, what that left in the bucket
 _MICRO = 1_000_000  # times and tokens are kept as whole millionths
 
 
@@ -26,14 +26,14 @@ def size(processes: int) -> int:
 class _Bucket:
     """A second's worth of requests may pass at once, and as many as the rate says in the long run.
 
-    own: where its row is.  others: [where theirs is, how many passed there as far as is known] of processes that know
-    the campaign.  strangers: those that did not yet.
+    key: of the campaign.  own: where this process has its row.  rows: of all that have one.  strangers: processes that
+    had none yet.
     """
 
     key: int
     own: int | None
+    rows: list[int]
     strangers: list[int]
-    others: list[list[int]] = field(default_factory=list)
     at: float = -math.inf
     tokens: float = math.inf
 
@@ -54,44 +54,37 @@ class Throttle:
             bucket = self._buckets.get(arn)
             if bucket is None:
                 bucket = self._buckets[arn] = self._begin(arn)
-            tokens = min(rate, bucket.tokens + max(0.0, now - bucket.at) * rate)
-            if self._processes > 1:
-                tokens = max(0.0, tokens - self._elsewhere(bucket))
+            if bucket.own is not None and self._processes > 1:
+                self._catch_up(bucket)
+            now = max(now, bucket.at)  # whoever asked later may be here sooner
+            tokens = min(rate, bucket.tokens + (now - bucket.at) * rate)
             passes = tokens >= 1
             bucket.at, bucket.tokens = now, tokens - passes
-            if self._processes > 1 and bucket.own is not None:
-                own, cells = bucket.own, self._cells
-                cells[own + 1] += passes
-                cells[own + 2], cells[own + 3] = int(now * _MICRO), int(bucket.tokens * _MICRO)
+            if bucket.own is not None and self._processes > 1:
+                self._cells[bucket.own + 2] = int(bucket.tokens * _MICRO)
+                self._cells[bucket.own + 1] = int(now * _MICRO)  # last, for whoever looks meanwhile goes by it
             return passes
 
     def _begin(self, arn: str) -> _Bucket:
-        """A bucket as full as the process that was asked last has left it."""
         key = int.from_bytes(hashlib.sha256(arn.encode()).digest()[:8]) >> 1 | 1  # never 0
         own = self._row(key, self._number)
-        if own is not None:
-            self._cells[own] = key
-        bucket = _Bucket(key, own, [number for number in range(self._processes) if number != self._number])
-        self._elsewhere(bucket)
-        rows = [row for row, _ in bucket.others] if own is None else [own, *(row for row, _ in bucket.others)]
-        at, less = max(((self._cells[row + 2], -self._cells[row + 3]) for row in rows), default=(0, 0))
-        if at:
-            bucket.at, bucket.tokens = at / _MICRO, -less / _MICRO
-        return bucket
+        others = [number for number in range(self._processes) if number != self._number]
+        if own is None:
+            return _Bucket(key, None, [], [])
+        self._cells[own] = key
+        return _Bucket(key, own, [own], others)
 
-    def _elsewhere(self, bucket: _Bucket) -> int:
-        """How many have passed in other processes since this was last asked."""
-        passed = 0
-        for other in bucket.others:
-            count = self._cells[other[0] + 1]
-            passed, other[1] = passed + count - other[1], count
+    def _catch_up(self, bucket: _Bucket) -> None:
+        """Take over the newest state."""
         for number in bucket.strangers[:]:
             row = self._row(bucket.key, number)
             if row is not None and self._cells[row]:
                 bucket.strangers.remove(number)
-                bucket.others.append([row, self._cells[row + 1]])
-                passed += self._cells[row + 1]
-        return passed
+                bucket.rows.append(row)
+        cells = self._cells
+        at, less = max([(cells[row + 1], -cells[row + 2]) for row in bucket.rows])
+        if at:
+            bucket.at, bucket.tokens = at / _MICRO, -less / _MICRO
 
     def _row(self, key: int, number: int) -> int | None:
         """Where a process counts, or would count, a campaign; None where it has no room."""
