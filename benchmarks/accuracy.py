@@ -3,10 +3,10 @@
 A rating above 1 is a click, above 3 a watch too; a tenth of the users is held out, and of these the newest tenth of
 their rows is to be found.  ``all``: nothing is filtered; ``new``: what a user has seen is neither recommended nor
 counted.  Related items are asked for the last item of a history.
-``python benchmarks/accuracy.py [--data FOLDER] [--folds 0,1,2] [METHOD ...]``; a method is a recipe, a reference of
-ours or a library's model (``peers``), skipped where it is not installed: by default the recipes that AWS published
-figures of, and popularity.  The data are looked for in ``../shared/data``.  AWS's figures are those of its published
-notebook (59 test users, one split).
+``python benchmarks/accuracy.py [--source online-retail] [--data FOLDER] [--folds 0,1,2] [METHOD ...]``; no setting of
+v2 was chosen on the other source.  A method is a recipe, a reference of ours or a library's model (``peers``), skipped
+where it is not installed: by default the recipes that AWS published figures of, and popularity.  The data are looked
+for in ``../shared/data``.  AWS's figures are those of its published notebook (59 test users, one split).
 """
 
 import argparse
@@ -42,17 +42,19 @@ def main() -> None:
     """Print a row a method and policy: means over the users of all folds with 95 % bootstrap intervals."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("methods", nargs="*", default=MEASURED)
+    parser.add_argument("--source", default="movielens-small", choices=("movielens-small", "online-retail"))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--folds", default="0,1,2,3,4,5,6,7,8,9")
     options = parser.parse_args()
     try:
-        tables = sources.read("movielens-small", options.data)
+        tables = sources.read(options.source, options.data)
     except FileNotFoundError as error:
         print(f"skipped: {error}")
         return
     parsed = {kind: schema.parse(schema.propose(table, kind), kind) for kind, table in preparation.named(tables)}
     data = replace(tables, schemas={kind.upper(): value for kind, value in parsed.items()})
-    print(pd.DataFrame(PUBLISHED).T.rename_axis("AWS, published").to_string())
+    if options.source == "movielens-small":
+        print(pd.DataFrame(PUBLISHED).T.rename_axis("AWS, published").to_string())
     folds = list(map(int, options.folds.split(",")))
     for method in options.methods:
         try:

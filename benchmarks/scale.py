@@ -147,8 +147,8 @@ def fit(method: str, folder: Path) -> None:
     """Train on all but the newest event of some users, and print the seconds and what was found, as JSON."""
     parsed = {kind: schema.parse(json.dumps(text), kind) for kind, text in SCHEMAS.items()}
     table = tables.read([folder / "interactions"])
-    rows = np.sort(np.random.default_rng(1).choice(len(table), min(len(table) // 10, 4 * ASKED), replace=False))
-    last = rows[~table["USER_ID"].duplicated(keep="last").to_numpy()[rows]][:ASKED]
+    newest = np.flatnonzero(~table["USER_ID"].duplicated(keep="last").to_numpy())
+    last = np.sort(np.random.default_rng(1).choice(newest, min(len(newest), ASKED, len(table) // 10), replace=False))
     withheld = table.iloc[last]
     data = Datasets(
         interactions=table.drop(index=last).reset_index(drop=True),

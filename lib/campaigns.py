@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue
 from lib.data.schema import Schema
 from lib.exploration import Candidates, Exploration, Kin, Knowledge, Reaction
 from lib.filters import Attribute, Columns, Filter, FilterError
-from lib.ranking import Lottery, Ordered, explore, promote, rank, softmax
+from lib.ranking import SCORED_AT_ONCE, Lottery, Mixture, Ordered, promote, rank, softmax
 from lib.recipes.recipe import Model, Recipe, Request
 from lib.store.events import Answered, LiveEvent
 
@@ -116,8 +117,7 @@ class _Done:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Recommended:
+class Recommended(NamedTuple):
     """An answer, best first; the lists are equally long.
 
     scores: rounded; None where the recipe gives none.  promoted: whether the promotion put the item there.  metadata:
@@ -175,12 +175,11 @@ class _Bounds:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """Rows of the best items that a filter lets through, and, where there are bounds, who may take their places."""
+    """Rows of the best items that a filter lets through, and, where there are bounds, what mixes others in."""
 
     items: list[int]
-    own: frozenset[int]
     bounds: _Bounds | None
-    lottery: Lottery | None
+    mixture: Mixture | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +220,6 @@ class Campaign:
         self._scored: OrderedDict[tuple, _Scored] = OrderedDict()
         self._scored_at = 0
         self._keeping = threading.Lock()
-        self._together = _Together(model)
         self._young: _Young | None = None
         self._kin: dict[int, np.ndarray] = {}
         self._ids = ids
@@ -334,20 +332,16 @@ class Campaign:
         places of promoted items.  scores: (I,) float32, where the model was asked already.
         Raises FilterError for a filter, or values for it, that cannot be applied.
         """
-        item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
-        known = item is not None and item < self.n_items
-        scored = (
-            _Scored(scores) if scores is not None else self._scores_of(visitor, now, item if known else -1, context)
-        )
+        item, known = self._asked(item_id)
+        scored = _Scored(scores) if scores is not None else self._scores_of(visitor, now, known, context)
         bounds = None
         if exploration is not None and exploration.weight > 0:
             bounds = self._bounds(scored, exploration, now)  # before the filter: items that are put since are in both
-        choice = self._choice(scored, bounds, num_results, restriction, visitor, item)
+        weight = 0.0 if bounds is None else exploration.weight
+        choice = self._choice(scored, bounds, weight, num_results, restriction, visitor, item)
         items, marks, propensities = choice.items, None, None
-        if bounds is not None:
-            explored = explore(items, choice.lottery, num_results, exploration.weight, rng)
-            items, propensities = explored.items, explored.propensity
-            marks = [mark and row not in choice.own for row, mark in zip(items, explored.explored)]
+        if choice.mixture is not None:
+            items, marks, propensities = choice.mixture.draw(rng)
         promoted = [False] * len(items)
         if promotion is not None:
             rows = self._allowed(promotion.restriction, visitor, item)
@@ -359,7 +353,7 @@ class Campaign:
                 marks, propensities = [mark for mark, _ in told], [propensity for _, propensity in told]
             items, promoted = mixed.items, mixed.promoted
         return Recommended(
-            [self._ids[row] for row in items],
+            list(map(self._ids.__getitem__, items)),
             self._chances(scored, bounds, items) if self.recipe.scored else None,
             promoted,
             self._metadata(items, metadata_columns),
@@ -397,13 +391,12 @@ class Campaign:
 
         Raises FilterError as ``recommend`` does.
         """
-        item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
-        known = item is not None and item < self.n_items
+        item, known = self._asked(item_id)
         return (
             Request(
                 history=visitor.history,
                 now=now,
-                item=item if known else -1,
+                item=known,
                 user=visitor.row,
                 context={} if context is None else context,
             ),
@@ -438,13 +431,18 @@ class Campaign:
             self._metadata(rows[order].tolist(), metadata_columns),
         )
 
+    def _asked(self, item_id: str | None) -> tuple[int | None, int]:
+        """The row of the item that a request for related items is about, and its row if the model knows it, else -1."""
+        item = self.items.row(item_id) if self.recipe.recipe_type == "RELATED_ITEMS" else None
+        return item, item if item is not None and item < self.n_items else -1
+
     def _row(self, item_id: str | None) -> int:
         row = self.items.row(item_id)
         return -1 if row is None else row
 
     def _scores_of(self, visitor: Visitor, now: int, item: int, context: Mapping[str, str] | None) -> _Scored:
         """The model's scores, kept for as long as the visitor is and there is room."""
-        key = (visitor, now, item, *(context or {}).items())
+        key = _visit(visitor, now, item, context)
         with self._keeping:
             scored = self._scored.get(key)
             if scored is not None:
@@ -453,7 +451,10 @@ class Campaign:
         request = Request(
             history=visitor.history, now=now, item=item, user=visitor.row, context={} if context is None else context
         )
-        scored = _Scored(self._together.scores(request))
+        return self._kept(key, self.model.scores([request])[0])
+
+    def _kept(self, key: tuple, scores: np.ndarray) -> _Scored:
+        scored, now = _Scored(scores), key[1]
         with self._keeping:
             if now > self._scored_at:  # nobody asks for an earlier moment any more
                 self._scored.clear()
@@ -463,9 +464,29 @@ class Campaign:
                 self._scored.popitem(last=False)
         return scored
 
-    def at_hand(self, visitor: Visitor, now: int) -> bool:
-        """Whether the visitor's scores are kept, so that an answer takes no longer than handing it on."""
-        return (visitor, now, -1) in self._scored
+    def at_hand(
+        self, visitor: Visitor, now: int, item_id: str | None = None, context: Mapping[str, str] | None = None
+    ) -> bool:
+        """Whether the scores are kept that ``recommend`` needs, so that it takes no longer than handing it on."""
+        return _visit(visitor, now, self._asked(item_id)[1], context) in self._scored
+
+    def bring_to_hand(self, visits: Iterable[tuple[Visitor, str | None, Mapping[str, str]]], now: int) -> None:
+        """Have the scores of visitors kept, for what item and in which context they ask; in few passes of the model.
+
+        Another number of requests in a pass may change the last bit of a score, nothing more.
+        """
+        requests = {}
+        for visitor, item_id, context in visits:
+            item = self._asked(item_id)[1]
+            key = _visit(visitor, now, item, context)
+            if key not in self._scored:
+                requests[key] = Request(history=visitor.history, now=now, item=item, user=visitor.row, context=context)
+        step = max(1, SCORED_AT_ONCE // max(1, self.n_items))
+        keys = list(requests)
+        for start in range(0, len(keys), step):
+            part = keys[start : start + step]
+            for key, scores in zip(part, self.model.scores([requests[key] for key in part])):
+                self._kept(key, scores)
 
     def _bounds(self, scored: _Scored, exploration: Exploration, now: int) -> _Bounds:
         young = self._candidates(exploration, now)
@@ -528,6 +549,7 @@ class Campaign:
         self,
         scored: _Scored,
         bounds: _Bounds | None,
+        weight: float,
         num_results: int,
         restriction: Restriction | None,
         visitor: Visitor,
@@ -535,38 +557,40 @@ class Campaign:
     ) -> _Choice:
         """The best items for a visitor, kept for those who ask the same again."""
         wanted = None if restriction is None else (restriction.filter.text, *sorted(restriction.values.items()))
-        key = (num_results, item, wanted)
+        key = (num_results, item, weight, wanted)
         choice = scored.choices.get(key)
         if choice is not None and choice.bounds is bounds:
             return choice
         allowed = self._allowed(restriction, visitor, item)
         ranked = scored.ordered.best(num_results, self._without(allowed, item)).items[0]
         items = ranked[ranked >= 0].tolist()
-        lottery = None
+        mixture = None
         if bounds is not None:
             rows = bounds.young.candidates.rows
             best = bounds.ordered.best(min(DRAWN_FROM, len(rows)), None if allowed is None else allowed[rows])
             place = best.items[0] >= 0
             lottery = Lottery(rows[best.items[0][place]], best.scores[0][place])
+            mixture = Mixture(items, lottery, num_results, weight)
         if len(scored.choices) >= CHOICES:
             scored.choices.clear()
-        choice = scored.choices[key] = _Choice(items, frozenset(items), bounds, lottery)
+        choice = scored.choices[key] = _Choice(items, bounds, mixture)
         return choice
 
     def _chances(self, scored: _Scored, bounds: _Bounds | None, rows: Sequence[int]) -> list[float]:
         """Each item's chance among the catalogue and the new items that may be explored."""
         told = scored.told if bounds is None else bounds.told
-        untold = [row for row in rows if row not in told]
-        if untold:
-            items = np.array(untold)
-            known = items < self.n_items
-            logits = np.empty(len(items))
-            logits[known] = scored.ordered.scores[items[known]]
-            if not known.all():
-                logits[~known] = bounds.logits[np.searchsorted(bounds.young.candidates.rows, items[~known])]
-            total = scored.total + (0.0 if bounds is None else bounds.beyond)
-            told.update(zip(untold, _rounded(np.exp(logits - scored.peak) / total)))
-        return [told[row] for row in rows]
+        try:
+            return list(map(told.__getitem__, rows))
+        except KeyError:
+            items = np.array([row for row in rows if row not in told])
+        known = items < self.n_items
+        logits = np.empty(len(items))
+        logits[known] = scored.ordered.scores[items[known]]
+        if not known.all():
+            logits[~known] = bounds.logits[np.searchsorted(bounds.young.candidates.rows, items[~known])]
+        total = scored.total + (0.0 if bounds is None else bounds.beyond)
+        told.update(zip(items.tolist(), _rounded(np.exp(logits - scored.peak) / total)))
+        return list(map(told.__getitem__, rows))
 
     def _allowed(self, restriction: Restriction | None, visitor: Visitor, item: int | None) -> np.ndarray | None:
         """(n_rows,) bool over the rows of items, None for all."""
@@ -657,48 +681,9 @@ class Campaign:
         return np.array(rows, dtype=np.int32), np.array(types, dtype=np.int32), names
 
 
-class _Together:
-    """A model asked by many threads: who finds nobody asking takes along all who wait, in one pass.
-
-    Another number of requests in a pass may change the last bit of a score, nothing more.
-    """
-
-    def __init__(self, model: Model):
-        self._model = model
-        self._guard, self._turn = threading.Lock(), threading.Lock()
-        self._waiting: list[_Waiting] = []
-
-    def scores(self, request: Request) -> np.ndarray:
-        """(I,) float32 of one request.  Raises what the model raises for it."""
-        mine = _Waiting(request)
-        with self._guard:
-            self._waiting.append(mine)
-        with self._turn:
-            if mine.scores is None:
-                with self._guard:
-                    waiting, self._waiting = self._waiting, []
-                self._ask(mine, waiting)
-        return mine.scores
-
-    def _ask(self, mine: "_Waiting", waiting: Sequence["_Waiting"]) -> None:
-        try:
-            found = self._model.scores([one.request for one in waiting])
-        except Exception:
-            with self._guard:  # each of the others shall learn what becomes of its own
-                self._waiting += [one for one in waiting if one is not mine]
-            found, waiting = self._model.scores([mine.request]), [mine]
-        for one, scores in zip(waiting, found):
-            one.scores = scores
-
-
-class _Waiting:
-    """A request whose scores somebody waits for."""
-
-    __slots__ = ("request", "scores")
-
-    def __init__(self, request: Request):
-        self.request = request
-        self.scores: np.ndarray | None = None
+def _visit(visitor: Visitor, now: int, item: int, context: Mapping[str, str] | None) -> tuple:
+    """By what scores are kept."""
+    return (visitor, now, item, *context.items()) if context else (visitor, now, item)
 
 
 def _records(table: pd.DataFrame | None, key: str, schema: Schema | None, ids: Sequence[str | None]) -> Records:

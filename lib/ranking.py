@@ -1,8 +1,10 @@
 """Scores -> ranked items.  The only place that sorts: evaluation, campaigns and batch jobs rank through here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,12 +37,12 @@ class Promoted:
     promoted: list[bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Explored:
+class Explored(NamedTuple):
     """One list, of which some places were drawn.
 
-    items: at most K, as in ``Ranked`` without -1.  explored: whether a place was drawn.  propensity: the chance of the
-    item that stands there to stand there, given those before it; what off-policy evaluation divides by.
+    items: at most K, as in ``Ranked`` without -1.  explored: whether the item was drawn, and the model's list has it
+    not.  propensity: the chance of the item that stands there to stand there, given those before it; what off-policy
+    evaluation divides by.
     """
 
     items: list[int]
@@ -198,57 +200,76 @@ class Lottery:
         """candidates: (C,) different items.  bounds: (C,) float32, on their logits."""
         tempered = SHARPNESS * (bounds - bounds.max(initial=np.float32(-np.inf))).astype(np.float64)
         self.shares = np.exp(np.maximum(tempered, -700))  # none is 0
-        self.items = candidates
-        self.share: dict[int, float] = dict(zip(candidates.tolist(), self.shares.tolist()))
-        self.total = float(self.shares.sum())
+        self.items: list[int] = candidates.tolist()
+        self.share: dict[int, float] = dict(zip(self.items, self.shares.tolist()))
 
     def left(self, used: set[int]) -> float:
         """The shares of all that are not used, added up."""
         return math.fsum(map(self.share.__getitem__, self.share.keys() - used))
 
-    def order(self, rng: np.random.Generator) -> list[int]:
+    def order(self, rng: np.random.Generator) -> Iterator[int]:
         """All candidates in a random order; whoever leaves some out still draws the others in proportion.
 
         A race of exponential waiting times, each at the rate of its share: who comes next among any that are left is
         independent of what was left out (Plackett 1975; Efraimidis & Spirakis 2006).
         """
-        return self.items[np.argsort(rng.standard_exponential(len(self.items)) / self.shares)].tolist()
+        race = rng.standard_exponential(len(self.items))
+        return map(self.items.__getitem__, np.divide(race, self.shares, out=race).argsort())
 
 
-def explore(items: Sequence[int], lottery: Lottery, k: int, weight: float, rng: np.random.Generator) -> Explored:
-    """A list of k in which each place is drawn with chance ``weight``; elsewhere the best item that is left stands.
+class Mixture:
+    """A model's list in which each place may be drawn anew, with chance ``weight``; else the best that is left stands.
 
-    items: best first, k of them where there are so many.  A draw takes one of the candidates that are left, in
-    proportion to their shares; where either kind has run out, the other takes the place.
+    A draw takes one of the lottery's candidates that are left, in proportion to their shares; where either kind has run
+    out, the other takes the place.  What is the same for every draw is worked out once.
     """
-    best = iter(items)
-    drawn = iter(lottery.order(rng))
-    share, total, n_left = lottery.share, lottery.total, len(lottery.items)
-    used: set[int] = set()
-    shown, marks, chances = [], [], []
-    by_model = next(best, None)
-    for mark in (rng.random(k) < weight).tolist():
-        if by_model is None and not n_left:
-            break
-        chance = weight if n_left and by_model is not None else float(n_left > 0)  # of a draw
-        mark = n_left > 0 and (mark or by_model is None)
-        item = by_model
-        if mark:
-            item = next(drawn)
-            while item in used:
-                item = next(drawn)
-        own = share.get(item)
-        propensity = 1 - chance if item == by_model else 0.0
-        shown.append(item)
-        marks.append(mark)
-        used.add(item)
-        if own is not None:
-            if chance:
-                propensity = min(1.0, propensity + chance * own / total)
-            n_left, total = n_left - 1, total - own
-            if total < 1e-6 * own:  # the difference of two like numbers says little
-                total = lottery.left(used)
-        chances.append(propensity)
-        while by_model in used:
-            by_model = next(best, None)
-    return Explored(shown, marks, chances)
+
+    def __init__(self, items: Sequence[int], lottery: Lottery, k: int, weight: float):
+        """items: best first, k of them where there are so many."""
+        self.items, self.lottery, self.k, self.weight = list(items), lottery, k, weight
+        self._rank = {item: place for place, item in enumerate(self.items)}
+        self._own = [lottery.share.get(item, 0.0) for item in self.items]
+        self._left = self._shares_left(self.items, self._own)
+
+    def draw(self, rng: np.random.Generator) -> Explored:
+        """A list of k, shorter where both kinds run out."""
+        order = self.lottery.order(rng)
+        places = (rng.random(self.k) < self.weight).nonzero()[0].tolist()
+        items, own, left = self.items.copy(), self._own.copy(), self._left.copy()
+        drawn: dict[int, float] = {}  # place -> chance of the item there, which the model would not have put there
+        scale = 0.0  # of what shares were taken from since they were last added up
+        for place in (*places, *[self.k] * (self.k - len(items))):
+            place = min(place, len(items))  # beyond the model's list each place is drawn
+            if place == self.k or not left[place]:
+                break
+            best, chance = self.k, 1.0
+            if place < len(items):
+                best, chance = self._rank[items[place]], self.weight
+            item = next(item for item in order if self._rank.get(item, self.k) >= best)  # the better ones stand before
+            if self._rank.get(item) == best:
+                continue
+            share = self.lottery.share[item]
+            drawn[place] = min(1.0, chance * share / left[place])
+            end = len(left)
+            if item in self._rank:
+                end = items.index(item, place)
+                del items[end], own[end]
+            fewer = [one - share for one in left[place:end]]
+            items.insert(place, item)
+            own.insert(place, share)
+            left[place + 1 : end + 1] = fewer
+            scale = max(scale, left[place])
+            if fewer[-1] < 1e-6 * scale:  # the difference of two like numbers says little
+                left, scale = self._shares_left(items, own), 0.0
+        del items[self.k :], own[self.k :]
+        rest, weight = 1 - self.weight, self.weight
+        chances = [rest + weight * (share / of) if share < of else 1.0 for share, of in zip(own, left)]
+        marks = [False] * len(items)
+        for place, chance in drawn.items():
+            chances[place], marks[place] = chance, items[place] not in self._rank
+        return Explored(items, marks, chances)
+
+    def _shares_left(self, items: Sequence[int], own: Sequence[float]) -> list[float]:
+        """For each place, the shares of all that do not stand before it; last, of all that do not stand in the list."""
+        left = [self.lottery.left(set(items)), *reversed(own)]
+        return list(accumulate(left))[::-1]

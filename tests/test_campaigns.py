@@ -1,7 +1,5 @@
 """What a loaded solution version answers, on data small enough to work out by hand."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -409,29 +407,23 @@ def test_what_is_kept_for_a_visitor_follows_time_and_context():
         assert asked.now == now and asked.context == context
 
 
-def test_visitors_who_wait_are_scored_in_one_pass_and_a_failure_is_one_visitors_alone():
-    campaign = echo()
-    begun, go = threading.Event(), threading.Event()
-    scores, passes = campaign.model.scores, []
+def test_visitors_are_brought_to_hand_in_one_pass_which_later_answers_need_not_repeat():
+    campaign, passes = echo(), []
+    scores = campaign.model.scores
 
-    def slow(requests):
-        passes.append([request.now for request in requests])
-        begun.set()
-        go.wait(10)
-        if any(request.now == 3 for request in requests):
-            raise ValueError("no score")
+    def counted(requests):
+        passes.append(len(requests))
         return scores(requests)
 
-    campaign._together._model = SimpleNamespace(scores=slow)
-    with ThreadPoolExecutor(5) as threads:
-        futures = [threads.submit(campaign.recommend, campaign.visitor("u"), num_results=3, now=0)]
-        assert begun.wait(10)
-        others = range(1, 5)
-        futures += [threads.submit(campaign.recommend, campaign.visitor("u"), num_results=3, now=now) for now in others]
-        while len(campaign._together._waiting) < 4:
-            threading.Event().wait(0.001)
-        go.set()
-        told = [future.exception(10) for future in futures]
-    assert [type(error) for error in told] == [type(None)] * 3 + [ValueError, type(None)]
-    assert passes[0] == [0] and sorted(passes[1]) == [1, 2, 3, 4]
-    assert all(future.result().item_ids == futures[0].result().item_ids for future in futures if future != futures[3])
+    visitors = [campaign.visitor(name) for name in ("u", "x", None)]
+    alone = [recommend(echo(), name) for name in ("u", "x", None)]
+    campaign.model = SimpleNamespace(scores=counted, catalogue=campaign.model.catalogue)
+    campaign.recommend(visitors[0], num_results=3, now=0)
+    assert [campaign.at_hand(visitor, 0) for visitor in visitors] == [True, False, False]
+    campaign.bring_to_hand([(visitor, None, {}) for visitor in visitors], 0)
+    assert passes == [1, 2] and all(campaign.at_hand(visitor, 0) for visitor in visitors)
+    assert not campaign.at_hand(visitors[1], 0, context={"EVENT_TYPE": "click"})
+    assert [campaign.recommend(visitor, num_results=25, now=0).item_ids for visitor in visitors] == [
+        one.item_ids for one in alone
+    ]
+    assert passes == [1, 2]

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from lib import ranking
 from lib.data.datasets import Catalogue, History
-from lib.ranking import Lottery, Ordered, Ranked, explore, promote, rank, recommend, softmax
+from lib.ranking import Lottery, Mixture, Ordered, Ranked, promote, rank, recommend, softmax
 from lib.recipes.recipe import Request
 
 NOBODY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int32))
@@ -142,7 +142,7 @@ def test_a_promoted_item_is_shown_once():
 
 def explored(weight, seed, k=4, best=(0, 1, 2, 3), candidates=(2, 5, 6), bounds=(0.0, 0.3, 0.6)):
     lottery = Lottery(np.array(candidates, np.int64), np.array(bounds, np.float32))
-    return explore(best, lottery, k, weight, np.random.Generator(np.random.Philox(seed)))
+    return Mixture(best, lottery, k, weight).draw(np.random.Generator(np.random.Philox(seed)))
 
 
 def test_ordered_scores_give_what_rank_gives():
@@ -160,7 +160,7 @@ def test_without_weight_nothing_is_explored_and_with_all_of_it_only_candidates_w
     assert nothing.items == [0, 1, 2, 3] and nothing.propensity == [1] * 4
     everything = explored(1.0, 1)
     assert sorted(everything.items[:3]) == [2, 5, 6] and everything.items[3] == 0
-    assert everything.explored == [True, True, True, False]
+    assert everything.explored == [item in (5, 6) for item in everything.items]
 
 
 def test_candidates_fill_a_list_that_the_model_cannot():

@@ -14,7 +14,7 @@ from lib.campaigns import Campaign as Loaded
 from lib.campaigns import Recommended, Restriction, Visitor
 from lib.data.datasets import Histories, History
 from lib.filters import Columns
-from lib.ranking import Lottery, explore, rank
+from lib.ranking import Lottery, Mixture, rank
 from lib.recipes.actions import DAY, EVENT_TYPES, EXPIRES, NextBestAction, action_histories, folded
 from lib.recipes.recipe import Request
 from lib.resources import datasets, runtime
@@ -92,8 +92,8 @@ def get_action_recommendations(
     best = rank(chances[None, order].astype(np.float32), length, allowed[order]).items[0]
     new = np.flatnonzero(allowed & ~model.personalised)
     lottery = Lottery(new, model.expected[new].astype(np.float32))
-    chance = runtime.chance(account, deployment, user_id, None)
-    chosen = np.isin(order, explore(order[best[best >= 0]].tolist(), lottery, length, EXPLORED, chance).items)
+    mixture = Mixture(order[best[best >= 0]].tolist(), lottery, length, EXPLORED)
+    chosen = np.isin(order, mixture.draw(runtime.chance(account, deployment, user_id, None)).items)
     shown = order[rank(chances[None, order].astype(np.float32), int(chosen.sum()), chosen).items[0]]
     scores = [round(score, SCORE_DECIMALS) for score in chances[shown].tolist()]
     answer = Recommended(model.action_ids[shown].tolist(), scores, [False] * len(shown), None)

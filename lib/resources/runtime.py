@@ -255,11 +255,13 @@ def _length(num_results: int | None, metadata_columns: Mapping[str, Sequence[str
 
 
 def _process(account: Account) -> _Process:
-    with _OPENING:
-        process = _PROCESSES.get(account.store.engine)
-        if process is None:
-            process = _PROCESSES[account.store.engine] = _Process(account)
-        return process
+    process = _PROCESSES.get(account.store.engine)
+    if process is None:
+        with _OPENING:
+            process = _PROCESSES.get(account.store.engine)
+            if process is None:
+                process = _PROCESSES[account.store.engine] = _Process(account)
+    return process
 
 
 def deployed(account: Account, arn: str) -> Deployment:
@@ -272,7 +274,7 @@ def deployed(account: Account, arn: str) -> Deployment:
     rate = max(floor, process.cores * account.quotas["transactions_per_second_per_core"])
     if not account.throttle.take(arn, rate, now):
         raise ThrottlingException(f"{arn} is asked more than {rate:g} times a second; try again in a moment.")
-    account.store.commits.later(consumption.add, Asked(arn, now, floor))
+    account.store.commits.later(consumption.add, Asked(consumption.window_of(now), arn, floor))
     return deployment
 
 
@@ -494,31 +496,58 @@ def _take_in(tx: Connection, known: Deployment, live: Mapping[str, events.Live])
 
 
 def at_hand(account: Account, members: Mapping[str, Any]) -> bool:
-    """Whether GetRecommendations with these members, of which nothing is known yet, needs next to no time."""
-    process = _PROCESSES.get(account.store.engine)
-    arn, user_id = members.get("campaignArn"), members.get("userId")
-    if process is None or not isinstance(arn, str) or not isinstance(user_id, str) or members.get("context"):
-        return False
-    deployment = process.deployments.get(arn)
+    """Whether ``get_recommendations`` with these members needs next to no time."""
+    deployment = _current(account, members)
     if deployment is None:
         return False
+    filter_arn = members.get("filter_arn")
+    if filter_arn is not None and filter_arn not in deployment.filters:
+        return False
+    visitor = deployment.visitors.get(members.get("user_id") or None)
+    return visitor is not None and deployment.loaded.at_hand(visitor, deployment.now, *_about(deployment, members))
+
+
+def bring_to_hand(account: Account, asked: Sequence[Mapping[str, Any]]) -> None:
+    """Have ``get_recommendations`` with any of these members ``at_hand``: each model is asked once for all of them.
+
+    Nothing is loaded for it: whoever asks for what is not there yet waits for it alone.
+    """
+    visits: dict[str, tuple[Deployment, list]] = {}
+    for members in asked:
+        deployment = _current(account, members)
+        if deployment is not None:
+            visitor = visitor_of(account, deployment, members.get("user_id") or None)
+            arn = deployment.campaign.campaign_arn
+            visits.setdefault(arn, (deployment, []))[1].append((visitor, *_about(deployment, members)))
+    for deployment, its in visits.values():
+        deployment.loaded.bring_to_hand(its, deployment.now)
+
+
+def _about(deployment: Deployment, members: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """The item and the context that a request tells of."""
+    return members.get("item_id"), _context(deployment, members.get("context"))
+
+
+def _current(account: Account, members: Mapping[str, Any]) -> Deployment | None:
+    """The campaign that is asked, on the store's present state, where that takes no loading."""
+    process = _PROCESSES.get(account.store.engine)
+    arn = members.get("campaign_arn") or members.get("recommender_arn")
+    deployment = None if process is None else process.deployments.get(arn)
+    if deployment is None:
+        return None
     stamp = process.changes.stamp()
     if deployment.stamp != stamp:
         if not process.loading.acquire(blocking=False):
-            return False
+            return None
         try:
             with account.store.read() as tx:
                 deployment = _followed(tx, account, process.deployments.get(arn), stamp)
             if deployment is None:
-                return False
+                return None
             process.deployments[arn] = deployment
         finally:
             process.loading.release()
-    filter_arn = members.get("filterArn")
-    if filter_arn is not None and (not isinstance(filter_arn, str) or filter_arn not in deployment.filters):
-        return False
-    visitor = deployment.visitors.get(user_id)
-    return visitor is not None and deployment.loaded.at_hand(visitor, deployment.now)
+    return deployment
 
 
 def visitor_of(account: Account, deployment: Deployment, user_id: str | None) -> Visitor:
@@ -639,10 +668,11 @@ def _context(deployment: Deployment, given: Mapping[str, str] | None) -> dict[st
 
 
 def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion | None) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = [{"itemId": item_id} for item_id in answer.item_ids]
-    if answer.scores is not None:
-        for item, score in zip(items, answer.scores):
-            item["score"] = score
+    items: list[dict[str, Any]]
+    if answer.scores is None:
+        items = [{"itemId": item_id} for item_id in answer.item_ids]
+    else:
+        items = [{"itemId": item_id, "score": score} for item_id, score in zip(answer.item_ids, answer.scores)]
     if answer.metadata is not None:
         for item, metadata in zip(items, answer.metadata):
             item["metadata"] = metadata
@@ -668,7 +698,7 @@ def _seed(account: Account, deployment: Deployment, user_id: str | None, item_id
     """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer."""
     asked, count = deployment.asked, 0
     if deployment.exploration is not None:
-        count = asked[user_id] = asked.pop(user_id, 0) + 1
+        count = asked[user_id] = asked.get(user_id, 0) + 1
         if len(asked) > VISITORS:
             asked.popitem(last=False)
     changes = sum(one.changes for one in deployment.live.values())
@@ -695,7 +725,8 @@ def kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str 
 def _recommendation_id(account: Account, now: float, campaign_arn: str, *parts: object) -> str:
     """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
     told = f"{account.seed}|{campaign_arn}|{parts}|{now}|{next(_COUNT)}"
-    drawn = hashlib.sha256(told.encode()).hexdigest()  # shaped like the end of a random UUID
+    # shaped like the end of a UUID; milliseconds come first, for a store finds its place for such ids at once
+    drawn = f"{int(now * 1000):011x}{hashlib.sha256(told.encode()).hexdigest()[:9]}"
     return f"RID-{drawn[:2]}-4{drawn[2:5]}-a{drawn[5:8]}-{drawn[8:20]}-CID-{_origin(campaign_arn)}"
 
 

@@ -101,6 +101,7 @@ def _serve(
         authorise=http.signed_by(keys, account.region, account.now) if keys else http.no_browser,
         log=_log,
         at_hand=partial(runtime.at_hand, account),
+        bring_to_hand=partial(runtime.bring_to_hand, account),
         jobs_by_state=lambda: _jobs_by_state(account.store),
         campaign_tps=lambda: _campaign_tps(account.store, account.now().timestamp()),
         workers=lambda: 1 if place is None else len(place.board.answering()),

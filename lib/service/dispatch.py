@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lib.resources.errors import ApiError, InvalidInputException
 from lib.service import model
@@ -20,6 +20,14 @@ class _Call:
     operation: model.Operation
     function: Callable[..., Any] | None
     unavailable: frozenset[str]
+
+
+class Prepared(NamedTuple):
+    """A request that its model lets through.  members: checked, by the names of the function's parameters."""
+
+    operation: model.Operation
+    function: Callable[..., Any]
+    members: dict[str, Any]
 
 
 class Dispatcher:
@@ -44,6 +52,10 @@ class Dispatcher:
         Raises ApiError: the operation's own errors, InvalidInputException for what the model refuses,
         UnknownOperationException for what is not there.
         """
+        return self.perform(self.prepare(service, operation, parameters))
+
+    def prepare(self, service: str, operation: str, parameters: Any) -> Prepared:
+        """All of ``call`` that does not ask the account anything."""
         call = self._calls.get((service, operation))
         if call is None:
             raise UnknownOperationException(f"{service} has no operation {operation}")
@@ -55,8 +67,11 @@ class Dispatcher:
                 f"{operation}: {min(unavailable)} is not available in this version; leave it out"
             )
         keywords = call.operation.keywords
-        answer = call.function(self.account, **{keywords[name]: value for name, value in members.items()})
-        return call.operation.encode(answer)
+        return Prepared(call.operation, call.function, {keywords[name]: value for name, value in members.items()})
+
+    def perform(self, prepared: Prepared) -> dict[str, Any]:
+        """The members of the answer as JSON holds them.  Raises the operation's own errors."""
+        return prepared.operation.encode(prepared.function(self.account, **prepared.members))
 
 
 def _call(operation: model.Operation, function: Callable[..., Any] | None) -> _Call:

@@ -413,9 +413,9 @@ def _list_encoder(service: str, shape: Shape) -> Encoder | None:
     )
 
     def encode(values: Any) -> list[Any]:
-        if plain and all(type(value) is dict for value in values):
+        if plain and set(map(type, values)) == {dict}:
             # the answers there are most of, for which looking at each member would cost most of the time
-            found = chain.from_iterable(value.values() for value in values)
+            found = chain.from_iterable(map(dict.values, values))
             if plain.issuperset(chain.from_iterable(values)) and None not in found:
                 return values
         return [element(value) for value in values]

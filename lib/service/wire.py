@@ -11,7 +11,7 @@ import orjson
 
 from lib.resources.errors import ApiError
 from lib.service import model
-from lib.service.dispatch import Dispatcher, UnknownOperationException
+from lib.service.dispatch import Dispatcher, Prepared, UnknownOperationException
 
 JSON_TYPE, REST_TYPE = "application/x-amz-json-1.1", "application/json"
 JSON_PATH = "/"  # all operations of the JSON 1.1 service are called here
@@ -48,15 +48,41 @@ def answer(
     target: path and query as sent.  headers: names in lower case.  authorise: raises ApiError for who may not call;
     it is asked before anything else is looked at.  Raises whatever an operation raises that is no ApiError.
     """
+    prepared = prepare(dispatcher, method, target, headers, body, request_id=request_id, authorise=authorise)
+    if isinstance(prepared, Answer):
+        return prepared
+    return perform(dispatcher, prepared, method, target, request_id=request_id)
+
+
+def prepare(
+    dispatcher: Dispatcher,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    request_id: str,
+    authorise: Authorise | None = None,
+) -> Prepared | Answer:
+    """The first half of ``answer``, which asks the account nothing: what is to be performed, or why it will not be."""
     path = target.partition("?")[0]
     operation = None
     try:
         if authorise is not None:
             authorise(method, target, headers, body)
         operation = _route(method, path, headers)
-        encoded = dispatcher.call(operation.service, operation.name, _members(body))
+        return dispatcher.prepare(operation.service, operation.name, _members(body))
     except ApiError as error:
         return refuse(method, path, error, request_id=request_id, operation=operation)
+
+
+def perform(dispatcher: Dispatcher, prepared: Prepared, method: str, target: str, *, request_id: str) -> Answer:
+    """The second half of ``answer``."""
+    operation = prepared.operation
+    try:
+        encoded = dispatcher.perform(prepared)
+    except ApiError as error:
+        return refuse(method, target.partition("?")[0], error, request_id=request_id, operation=operation)
     content = orjson.dumps(encoded, option=orjson.OPT_SERIALIZE_NUMPY) if operation.has_output else b""
     kind = REST_TYPE if operation.is_rest else JSON_TYPE
     return Answer(200, _headers(kind, content, request_id), content, operation, None)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Column, Connection, Integer, String, Table, bindparam, select, update
 
@@ -26,12 +27,11 @@ _ADD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request.  at: epoch seconds.  provisioned_tps: what the campaign has at least."""
+class Asked(NamedTuple):
+    """One request.  window: where it begins, epoch seconds.  provisioned_tps: what the campaign has at least."""
 
+    window: int
     resource_arn: str
-    at: float
     provisioned_tps: int
 
 
@@ -50,17 +50,15 @@ class Window:
         return self.requests / WINDOW_SECONDS
 
 
+def window_of(at: float) -> int:
+    """Where the window begins that a moment lies in, epoch seconds."""
+    return int(at // WINDOW_SECONDS) * WINDOW_SECONDS
+
+
 def add(tx: Connection, asked: Sequence[Asked]) -> None:
     """Count requests; a step of ``Commits``."""
-    counts: Counter[tuple[int, str]] = Counter()
-    provisioned: dict[tuple[int, str], int] = {}
-    for one in asked:
-        key = (int(one.at // WINDOW_SECONDS) * WINDOW_SECONDS, one.resource_arn)
-        counts[key] += 1
-        provisioned[key] = max(one.provisioned_tps, provisioned.get(key, 0))
     table = consumption.c
-    for (window, arn), more in counts.items():
-        tps = provisioned[window, arn]
+    for (window, arn, tps), more in Counter(asked).items():
         if tx.execute(_ADD, {"at": window, "arn": arn, "more": more}).rowcount:
             here = (table.window == window) & (table.resource_arn == arn) & (table.provisioned_tps < tps)
             tx.execute(update(consumption).where(here).values(provisioned_tps=tps))

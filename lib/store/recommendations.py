@@ -4,7 +4,7 @@ Events that carry the id tell which lists were seen, and off-policy evaluation d
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from sqlalchemy import (
@@ -38,16 +38,14 @@ recommendations = Table(
     Column("at", Float, nullable=False),  # epoch seconds
     Column("item_ids", JSON, nullable=False),
     Column("propensities", JSON(none_as_null=True)),
-    Index("recommendations_by_id", "recommendation_id"),
-    Index("recommendations_of_a_user", "user_id"),
+    Index("recommendations_by_id", "recommendation_id"),  # ids that grow with time touch few of its pages
     sqlite_autoincrement=True,
 )
 
 _OF_IDS = select(recommendations).where(recommendations.c.recommendation_id.in_(bindparam("ids", expanding=True)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recommendation:
+class Recommendation(NamedTuple):
     """One answered request.  propensities: as ``campaigns.Recommended`` has them.  at: epoch seconds."""
 
     recommendation_id: str
@@ -97,9 +95,10 @@ def of_resource(tx: Connection, resource_arn: str) -> Iterator[Recommendation]:
 
 def forget_users(tx: Connection, resource_arns: Collection[str], user_ids: Iterable[str]) -> None:
     """Leave nothing of what these campaigns recommended to these users."""
-    table = recommendations.c
-    for user_id in user_ids:
-        tx.execute(delete(recommendations).where(table.user_id == user_id, table.resource_arn.in_(resource_arns)))
+    table, named = recommendations.c, list(user_ids)
+    for start in range(0, len(named), ASKED_AT_ONCE):
+        theirs = table.user_id.in_(named[start : start + ASKED_AT_ONCE])
+        tx.execute(delete(recommendations).where(theirs, table.resource_arn.in_(resource_arns)))
 
 
 def _read(row: Row) -> Recommendation:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = "0003"
+VERSION = "0004"
 """Of these tables: the newest of ``lib.store.migrations``."""
 
 metadata = MetaData()

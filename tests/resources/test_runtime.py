@@ -649,16 +649,28 @@ def test_what_was_asked_is_counted_by_five_minutes(deployed):
 
 def test_an_answer_is_at_hand_once_it_was_given_until_the_user_does_something(deployed, personal):
     account = deployed.personalize.account
-    asked = {"campaignArn": personal, "userId": "u1"}
+    asked = {"campaign_arn": personal, "user_id": "u1"}
     assert not runtime.at_hand(account, asked)
     deployed.recommend(personal, user_id="u1")
     account.store.commits.flush()
     deployed.recommend(personal, user_id="u2")
     assert runtime.at_hand(account, asked)
-    assert not runtime.at_hand(account, {**asked, "userId": "u3"})
+    assert not runtime.at_hand(account, {**asked, "user_id": "u3"})
     assert not runtime.at_hand(account, {**asked, "context": {"EVENT_TYPE": "last"}})
-    assert not any(runtime.at_hand(account, {**asked, name: 1}) for name in ("campaignArn", "userId", "filterArn"))
+    assert not any(runtime.at_hand(account, {**asked, name: "x"}) for name in ("campaign_arn", "user_id", "filter_arn"))
     deployed.click("i44", user="u1")
     assert not runtime.at_hand(account, asked)
     deployed.recommend(personal, user_id="u2")
     assert not runtime.at_hand(account, asked)
+
+
+def test_answers_are_brought_to_hand_together_and_what_cannot_be_asked_is_left_to_the_operation(deployed, personal):
+    account = deployed.personalize.account
+    asked = [{"campaign_arn": personal, "user_id": user} for user in ("u1", "u2")]
+    asked += [{"campaign_arn": personal, "user_id": "u1", "context": {"EVENT_TYPE": "last"}}, {"user_id": "u1"}]
+    runtime.bring_to_hand(account, asked)
+    assert not any(runtime.at_hand(account, one) for one in asked)  # nothing is loaded for it
+    deployed.recommend(personal, user_id="u9")
+    account.store.commits.flush()
+    runtime.bring_to_hand(account, asked)
+    assert [runtime.at_hand(account, one) for one in asked] == [True, True, True, False]

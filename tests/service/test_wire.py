@@ -246,7 +246,7 @@ def test_what_is_at_hand_is_answered_without_a_thread_of_its_own(account, log):
         Dispatcher(account, {"get_recommendations": get_recommendations}),
         authorise=allow,
         log=log.append,
-        at_hand=lambda members: members.get("userId") == "near",
+        at_hand=lambda members: members.get("user_id") == "near",
     )
     with listening(application) as url:
         for body in (b'{"userId": "near"}', b'{"userId": "far"}'):
@@ -254,6 +254,34 @@ def test_what_is_at_hand_is_answered_without_a_thread_of_its_own(account, log):
         for body in (b"[1]", b"{", b""):
             assert b"500" not in raw(url, post("/recommendations", body)).splitlines()[0]
     assert threads["far"].startswith("operation") and not threads["near"].startswith("operation")
+
+
+def test_what_is_not_at_hand_is_brought_there_with_all_others_that_wait_or_answered_by_a_thread(account, log):
+    threads, there, lots = {}, set(), []
+
+    def get_recommendations(account, *, user_id=None):
+        threads[user_id] = threading.current_thread().name
+        return {"itemList": []}
+
+    def bring_to_hand(asked):
+        lots.append({members["user_id"] for members in asked})
+        if "broken" in lots[-1]:
+            raise OSError("no database")
+        there.update(lots[-1])
+
+    application = http.Application(
+        Dispatcher(account, {"get_recommendations": get_recommendations}),
+        authorise=allow,
+        log=log.append,
+        at_hand=lambda members: members["user_id"] in there,
+        bring_to_hand=bring_to_hand,
+    )
+    with listening(application) as url:
+        for user in ("broken", "u", "u"):
+            body = orjson.dumps({"userId": user})
+            assert raw(url, post("/recommendations", body)).startswith(b"HTTP/1.1 200 ")
+    assert lots == [{"broken"}, {"u"}]
+    assert threads["broken"].startswith("operation") and not threads["u"].startswith("operation")
 
 
 def test_what_fails_while_it_is_looked_for_is_answered_by_a_thread(account, log):
