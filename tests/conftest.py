@@ -3,8 +3,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from hypothesis import settings
 
 from tests.postgresql import Server, serving
+
+settings.register_profile("workbook", deadline=None, derandomize=True)  # the same each time, however busy the machine
+settings.load_profile("workbook")
 
 
 @pytest.fixture(scope="session")

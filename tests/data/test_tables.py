@@ -328,7 +328,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False, width=64)
 rows = st.tuples(texts, values, values, numbers, st.integers(-(2**53), 2**53), st.booleans())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(rows, min_size=1, max_size=6))
 def test_what_is_written_is_read_again(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "table.csv"
@@ -339,7 +339,7 @@ def test_what_is_written_is_read_again(tmp_path_factory, rows):
     pd.testing.assert_frame_equal(tables.read_csv(path, schema), table)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(values, min_size=1, max_size=6))
 def test_a_single_column_keeps_its_empty_fields(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("csv") / "table.csv"

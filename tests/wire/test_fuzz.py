@@ -25,9 +25,7 @@ KINDS = (
     *("dataset-import-job", "dataset-export-job", "batch-inference-job", "batch-segment-job", "data-deletion-job"),
 )
 ALWAYS = {*model.COMMON_ERRORS, "InvalidInputException"}  # the last one for what breaks a shape
-bounded = settings(
-    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=False
-)
+bounded = settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck), print_blob=False)
 
 
 class Target:
