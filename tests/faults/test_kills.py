@@ -50,7 +50,9 @@ def seat(options, log):
     """A port behind which there is nearly always a service: its process and URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    return Process("service", processes.serve, log, "--port", str(port), *options), f"http://127.0.0.1:{port}"
+    return Process(
+        "service", processes.serve, log, "--workers", "1", "--port", str(port), *options
+    ), f"http://127.0.0.1:{port}"
 
 
 class Ledger:
