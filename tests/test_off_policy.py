@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lib.off_policy import clicks_at
-from lib.ranking import Lottery, explore
+from lib.ranking import Lottery, Mixture
 
 LIKED = np.array([0.9, 0.1, 0.2, 0.8, 0.05, 0.7, 0.4, 0.6])
 MODEL = [0, 1, 2, 3]  # what it would show of them, best first
@@ -15,7 +15,8 @@ def played(weight, n_lists=4000, seed=0):
     """Lists shown at a weight: their propensities, and which places were clicked."""
     rng = np.random.default_rng(seed)
     lottery = Lottery(np.array([2, 5, 6, 7]), np.array([0.1, 0.9, 0.3, 0.2], np.float32))
-    lists = [explore(MODEL, lottery, PLACES, weight, rng) for _ in range(n_lists)]
+    mixture = Mixture(MODEL, lottery, PLACES, weight)
+    lists = [mixture.draw(rng) for _ in range(n_lists)]
     return [one.propensity for one in lists], [rng.random(PLACES) < LIKED[one.items] for one in lists]
 
 
