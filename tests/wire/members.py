@@ -7,7 +7,7 @@ from typing import Any
 from botocore.loaders import create_loader
 from botocore.model import ServiceModel, Shape
 
-from lib.service.dispatch import Dispatcher
+from lib.service.dispatch import Dispatcher, Prepared
 from lib.service.model import SERVICES
 
 REQUEST, ANSWER = "request", "answer"
@@ -73,10 +73,17 @@ class Recording(Dispatcher):
     def __init__(self, account: Any, functions: Mapping[str, Callable[..., Any]]):
         super().__init__(account, functions)
         self.calls: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+        self._prepared: dict[int, tuple[Prepared, dict[str, Any]]] = {}
 
-    def call(self, service: str, operation: str, parameters: Any) -> dict[str, Any]:
-        answer = super().call(service, operation, parameters)
-        self.calls.setdefault(operation, []).append((parameters, answer))
+    def prepare(self, service: str, operation: str, parameters: Any) -> Prepared:
+        prepared = super().prepare(service, operation, parameters)
+        self._prepared[id(prepared)] = prepared, parameters
+        return prepared
+
+    def perform(self, prepared: Prepared) -> dict[str, Any]:
+        _, parameters = self._prepared.pop(id(prepared))
+        answer = super().perform(prepared)
+        self.calls.setdefault(prepared.operation.name, []).append((parameters, answer))
         return answer
 
     def seen(self) -> dict[str, set[str]]:
