@@ -54,7 +54,8 @@ class Explored(NamedTuple):
 class Ordered:
     """One row of scores, (I,) float32, whose best are asked for again and again; gives what ``rank`` gives.
 
-    No more is sorted than was asked for; with a filter, ``AHEAD``, and all only where a filter leaves too few of those.
+    No more is sorted than was asked for; with a filter, ``AHEAD``, and where it leaves too few of those, all that it lets
+    through.
     """
 
     scores: np.ndarray
@@ -72,9 +73,11 @@ class Ordered:
         if allowed is None:
             return Ranked(items[:, :k], scores[:, :k])
         place = np.flatnonzero(allowed[items[0]] & (items[0] >= 0))[:k]
-        if len(place) < k:
-            return rank(self.scores[None], k, allowed)
-        return Ranked(items[:, place], scores[:, place])
+        if len(place) == k:
+            return Ranked(items[:, place], scores[:, place])
+        rows = np.flatnonzero(allowed)  # few pass, so they alone are ranked
+        found = rank(self.scores[rows][None], k)
+        return Ranked(np.append(rows, -1).astype(np.int32)[found.items], found.scores)
 
 
 def rank(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Ranked:
