@@ -54,8 +54,8 @@ class Explored(NamedTuple):
 class Ordered:
     """One row of scores, (I,) float32, whose best are asked for again and again; gives what ``rank`` gives.
 
-    No more is sorted than was asked for; with a filter, ``AHEAD``, and where it leaves too few of those, all that it lets
-    through.
+    No more is sorted than was asked for; with a filter, ``AHEAD``, and where it leaves too few of those, all that it
+    lets through.
     """
 
     scores: np.ndarray
