@@ -6,10 +6,7 @@ one state and wait for nobody.
 """
 
 import hashlib
-import mmap
-import os
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -31,7 +28,6 @@ _BEGIN_WRITING = {
     "postgresql": f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({WRITERS_LOCK})",
 }
 _BEGIN_READING = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
-WAL_FORMAT, WAL_HEADER = 3007000, 48  # of the index of SQLite's write-ahead log: its version, and bytes
 _STAMP = {"sqlite": "PRAGMA data_version", "postgresql": "SELECT changes FROM store"}
 
 
@@ -105,23 +101,6 @@ def watcher(engine: Engine) -> tuple[Callable[[], Any], str, type[Exception] | t
     _, options = engine.dialect.create_connect_args(engine.url)
     driver = engine.dialect.loaded_dbapi
     return partial(driver.connect, **options, autocommit=True), question, driver.OperationalError
-
-
-def index_of_changes(engine: Engine) -> Callable[[], bytes] | None:
-    """How to read what moves with every commit to a SQLite database, without asking it; None where that cannot be.
-
-    The write-ahead log's index is memory that all who have the database open share.  It begins with a header of 48
-    bytes, which holds a count of changes and where the log ends, and is written last at every commit ("WAL-mode File
-    Format", sqlite.org/walformat.html).  Whoever reads while it is written may see some of both, and finds it changed
-    when it looks again.
-    """
-    if engine.dialect.name != "sqlite" or not os.path.exists(index := f"{engine.url.database}-shm"):
-        return None
-    with open(index, "rb") as file:
-        shared = mmap.mmap(file.fileno(), WAL_HEADER, access=mmap.ACCESS_READ)
-    if int.from_bytes(shared[:4], sys.byteorder) != WAL_FORMAT:
-        return None
-    return partial(shared.__getitem__, slice(WAL_HEADER))
 
 
 @contextmanager
