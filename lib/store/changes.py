@@ -1,4 +1,8 @@
-"""Whether anybody has changed the database, told in microseconds."""
+"""Whether anybody has changed the database, told in microseconds.
+
+SQLite is asked, rather than its files read: whoever closes one of them takes away all locks that its process holds on
+it (sqlite.org/howtocorrupt.html, 2.2), and then others' commits are lost.
+"""
 
 import threading
 
