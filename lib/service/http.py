@@ -299,7 +299,8 @@ class Application:
             with suppress(Exception):  # as above
                 await _in(self.threads, self.bring_to_hand, [members for members, _ in missing])
             for _, done in missing:
-                done.set_result(None)
+                if not done.done():  # whoever waited may have gone away
+                    done.set_result(None)
         self.bringing = None
 
     def _is_of_events(self, scope: Mapping[str, Any]) -> bool:

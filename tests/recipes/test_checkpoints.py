@@ -1,10 +1,11 @@
 import pytest
 
+from lib import training
 from lib.recipes import RECIPES, networks, sequences
 from lib.recipes.networks import Trainer
 from lib.reproducible import fix
 from tests.recipes.test_sequences import walks
-from tests.small_recipe import Killed, saved
+from tests.small_recipe import Killed, killing, saved
 
 NAMES = ("aws-user-personalization-v2", "aws-user-personalization")
 
@@ -48,6 +49,23 @@ def test_a_training_killed_between_epochs_goes_on_to_the_same_bytes(name, many_i
     assert killed == whole
     assert heard_again == heard
     assert len(epochs) == n_epochs > 3
+
+
+def test_a_version_killed_in_its_first_phase_trains_no_epoch_twice_and_leaves_no_checkpoint(epochs, tmp_path):
+    recipe = RECIPES[NAMES[0]]
+
+    def version(folder, **how):
+        training.train(recipe, walks(), recipe.values({}), seed=1, folder=folder, **how)
+
+    version(tmp_path / "whole")
+    n_epochs = len(epochs)
+    epochs.clear()
+    with pytest.raises(Killed):
+        version(tmp_path / "killed", progress=killing(3))
+    assert (tmp_path / "killed" / training.CHECKPOINT).exists()
+    version(tmp_path / "killed")
+    assert saved(tmp_path / "killed") == saved(tmp_path / "whole")
+    assert len(epochs) == n_epochs
 
 
 def test_a_training_killed_after_its_last_epoch_trains_no_more(epochs, tmp_path):

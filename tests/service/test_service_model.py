@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import botocore.session
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.resources.errors import InvalidInputException
@@ -324,6 +324,7 @@ JSON = st.recursive(
 )
 
 
+@settings(derandomize=True)
 @given(st.data())
 def test_whatever_is_asked_is_decoded_or_refused(data):
     service, name = data.draw(st.sampled_from(OPERATIONS))

@@ -1,5 +1,8 @@
 """A watcher of the database hears of every committed change, and of nothing else."""
 
+import subprocess
+import sys
+
 import pytest
 
 from lib.store import events
@@ -43,3 +46,17 @@ def test_the_stamp_stands_while_others_read_or_take_back_what_they_wrote(store):
         raise KeyError
     assert changes.stamp() == before
     changes.close()
+
+
+def test_watching_leaves_this_process_the_locks_that_sqlite_holds(tmp_path):
+    """Without the one on byte 128 of the log's index whoever comes next begins it anew, and commits are lost."""
+    store = Store.open(tmp_path)
+    changes = Changes(store)
+    put(store)
+    changes.stamp()
+    (index,) = tmp_path.glob("*-shm")
+    take = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128)"
+    tried = subprocess.run([sys.executable, "-c", take, str(index)], capture_output=True, text=True)
+    assert "BlockingIOError" in tried.stderr
+    changes.close()
+    store.close()
