@@ -1,8 +1,9 @@
 """The sequence networks, and how they are trained: next-item prediction at every position of every history.
 
 A history enters as a start mark, then one vector an event: what the item is, what was done with it, how long after the
-event before.  A body (attention or recurrence) turns each prefix into a place in the items' space, and the items around
-that place are the likely next ones, on top of what ``situation`` says anyone would take.
+event before, how long before the next one or the request.  A body (attention or recurrence) turns each prefix into a
+place in the items' space, and the items around that place are the likely next ones, on top of what ``situation`` says
+anyone would take.
 """
 
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ WARM_UP = 50  # steps until the full learning rate
 REPEAT_RATE = 0.05  # learning rate of the few weights of repetition, which are logits
 LAGS = 8  # events since an item was used: 1, 2, 3, 4, up to 8, 16, 32, more
 GAPS = 24  # time between events, in powers of two seconds
+VISIT = 10  # of these, below which the time until what comes next says no more than that the visit goes on
 
 
 class Bag(nn.Module):
@@ -36,6 +38,8 @@ class Bag(nn.Module):
         super().__init__()
         self.category = nn.Parameter(torch.randn(n_categories, dim) * 0.02) if n_categories else None
         self.dense = nn.Linear(n_dense, dim, bias=False) if n_dense else None
+        if self.dense is not None:
+            nn.init.normal_(self.dense.weight, std=0.02)
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor | float:
         """Categories as codes, the rows' offsets into them and weights, then (N, F) numbers."""
@@ -138,11 +142,11 @@ class SequenceNetwork(nn.Module):
         self.item = nn.Parameter(torch.randn(n_items, dim) * 0.05)
         self.item_features = Bag(*sizes["items"], dim)
         self.event_type = nn.Embedding(n_event_types + 1, dim)  # the last one: unknown
-        self.gap = nn.Embedding(GAPS, dim)
+        self.gap, self.pause = nn.Embedding(GAPS, dim), nn.Embedding(GAPS - VISIT, dim)
         self.user_features, self.context = Bag(*sizes["users"], dim), Bag(*sizes["context"], dim)
         self.start = nn.Parameter(torch.zeros(dim))
         self.repeat = nn.Parameter(torch.zeros(LAGS, n_event_types + 1))
-        for embedding in (self.event_type, self.gap):
+        for embedding in (self.event_type, self.gap, self.pause):
             nn.init.normal_(embedding.weight, std=0.02)
 
     def items(self, own: Tensor, trained: Tensor, features: tuple[Tensor, ...]) -> Tensor:
@@ -155,14 +159,15 @@ class SequenceNetwork(nn.Module):
         history: Tensor,
         event_types: Tensor,
         gaps: Tensor,
+        pauses: Tensor,
         user: Tensor,
         lengths: Tensor | None = None,
     ) -> Tensor:
-        """(J, D) items; (B, T) rows of it, event types and gaps; (B, D) users -> (B, T + 1, D), after each prefix.
+        """(J, D) items; (B, T) rows of it, event types, gaps and pauses; (B, D) users -> (B, T + 1, D), by prefix.
 
         lengths: (B,) of the prefixes after which alone the answer is wanted -> (B, D).
         """
-        events = table[history] + self.event_type(event_types) + self.gap(gaps)
+        events = table[history] + self.event_type(event_types) + self.gap(gaps) + self.pause(pauses)
         start = (self.start + user)[:, None]
         return self.body(torch.cat([start, events], dim=1), lengths)
 
@@ -212,12 +217,21 @@ def gap_codes(times: np.ndarray, begins: np.ndarray | None = None) -> np.ndarray
 
     times: (N,) epoch seconds of one history, or of several, which begin at these positions.
     """
-    gaps = np.diff(times, prepend=times[:1]).clip(0)
-    codes = np.minimum(1 + np.log2(1 + gaps).astype(np.int64), GAPS - 1)
+    codes = duration_codes(np.diff(times, prepend=times[:1]))
     codes[:1] = 0
     if begins is not None:
         codes[begins] = 0
     return codes
+
+
+def duration_codes(seconds: np.ndarray) -> np.ndarray:
+    """Seconds, negative ones as none -> code in [1, GAPS)."""
+    return np.minimum(1 + np.log2(1 + seconds.clip(0)).astype(np.int64), GAPS - 1)
+
+
+def pause_codes(gaps: np.ndarray) -> np.ndarray:
+    """Codes of the time until what comes next, by its ``duration_codes``: all of one visit are one."""
+    return np.maximum(gaps - VISIT, 0)
 
 
 def lag_codes(lags: np.ndarray) -> np.ndarray:
@@ -453,9 +467,10 @@ class Trainer:
         local = np.searchsorted(rows, np.where(valid, events.items[place], rows[0]))
         history = torch.from_numpy(local[:, :-1])
         types, gaps = (torch.from_numpy(values[place[:, :-1]]) for values in (events.types, events.gaps))
+        pauses = torch.from_numpy(pause_codes(events.gaps[place[:, 1:]]))
         users = self.network.user_features(events.users[user])
         users = users if isinstance(users, Tensor) else table.new_zeros(len(spans), table.size(1))
-        places = self.network(table, history, types, gaps, users)[torch.from_numpy(predicted)]  # (N, D)
+        places = self.network(table, history, types, gaps, pauses, users)[torch.from_numpy(predicted)]  # (N, D)
         told = torch.from_numpy((self.rng.random((len(target), 1)) >= CONTEXT_DROPOUT).astype(np.float32))
         places = places + self.network.context(events.context[target]) * (told if self.network.training else 1.0)
 

@@ -30,8 +30,10 @@ from lib.recipes.networks import (
     Side,
     Trainer,
     Transformer,
+    duration_codes,
     gap_codes,
     lag_codes,
+    pause_codes,
 )
 from lib.recipes.recipe import Progress, Request
 from lib.recipes.rough import Rough
@@ -192,11 +194,11 @@ class SequenceModel:
 
     def _places(self, requests: Sequence[Request]) -> Tensor:
         """(B, D): where the histories lead."""
-        history, event_types, gaps, lengths = self._inputs(requests)
+        history, event_types, gaps, pauses, lengths = self._inputs(requests)
         with torch.inference_mode():
             users = self._known("users", [request.user for request in requests], self.network.user_features)
             users = users if isinstance(users, Tensor) else self.table.new_zeros(len(requests), self.plan.dim)
-            places = self.network(self.table, history, event_types, gaps, users, lengths)
+            places = self.network(self.table, history, event_types, gaps, pauses, users, lengths)
             return places + self._known("context", [request.context for request in requests], self.network.context)
 
     def _network_scores(self, requests: Sequence[Request], out: np.ndarray) -> np.ndarray:
@@ -219,8 +221,8 @@ class SequenceModel:
             moment = self._moment = self.situation.at(int(times[0]), moment)
         return moment.logits, moment.unpublished
 
-    def _inputs(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, T) items, event types and gaps of the newest events, padded on the right, and (B,) lengths."""
+    def _inputs(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(B, T) items, event types, gaps and pauses of the newest events, padded on the right, and (B,) lengths."""
         past = _newest(requests, self.plan.length)  # one more than is read, for the time between
         n_events = np.diff(past.offsets)
         lengths = np.minimum(n_events, self.plan.length - 1)
@@ -228,7 +230,11 @@ class SequenceModel:
         out = np.zeros((3, len(requests), max(1, lengths.max(initial=0))), np.int64)
         valid = np.arange(out.shape[2]) < lengths[:, None]
         gaps = gap_codes(past.times, past.offsets[:-1][n_events > 0])
-        for values, found in zip(out, (past.items, past.event_types, gaps)):
+        last = past.offsets[1:][n_events > 0] - 1
+        pauses = np.roll(gaps, -1)
+        now = np.array([request.now for request in requests], np.int64)[n_events > 0]
+        pauses[last] = duration_codes(now - past.times[last])
+        for values, found in zip(out, (past.items, past.event_types, gaps, pause_codes(pauses))):
             values[valid] = found[read]
         out[1] %= len(self.catalogue.event_types) + 1  # unknown event types, -1, come last
         return (*map(torch.from_numpy, out), torch.from_numpy(lengths))

@@ -25,7 +25,7 @@ def bodies():
 def places(net, items):
     history = torch.tensor([items])
     same = torch.zeros_like(history)
-    return net(net.item, history, same, same, torch.zeros(1, 8))[0]
+    return net(net.item, history, same, same, same, torch.zeros(1, 8))[0]
 
 
 @pytest.mark.parametrize("body", bodies())
@@ -47,7 +47,7 @@ def test_one_place_of_each_history_is_what_all_places_hold_there(body):
     net = network(body)
     history, lengths = torch.tensor([[3, 1, 4, 0], [2, 2, 7, 5], [8, 6, 0, 1]]), torch.tensor([4, 0, 2])
     same = torch.zeros_like(history)
-    asked = net.item, history, same, same, torch.zeros(3, 8)
+    asked = net.item, history, same, same, same, torch.zeros(3, 8)
     with torch.no_grad():
         torch.testing.assert_close(net(*asked, lengths), net(*asked)[torch.arange(3), lengths])
 
@@ -121,7 +121,7 @@ def test_the_loss_is_the_cross_entropy_of_each_event_written_out():
         items = torch.from_numpy(events.items)
         n = len(items)
         same = torch.zeros(1, n, dtype=torch.long)
-        place = net(net.item, items[None], same, same, torch.zeros(1, 8))[0]
+        place = net(net.item, items[None], same, same, same, torch.zeros(1, 8))[0]
         expected = 0.0
         for t in range(n):
             logits = place[t] @ net.item.T
@@ -188,6 +188,11 @@ def test_how_long_ago_is_told_in_eight_steps(lag, code):
 def test_gaps_are_told_in_powers_of_two_and_start_anew_with_each_history():
     times = np.array([10, 10, 11, 14, 5, 1_000_000])
     assert networks.gap_codes(times, np.array([0, 4])).tolist() == [0, 1, 2, 3, 0, 20]
+
+
+def test_pauses_within_a_visit_are_all_alike_and_longer_ones_are_told():
+    codes = networks.duration_codes(np.array([-5, 0, 500, 600, 3_600, 86_400, 10**9]))
+    assert networks.pause_codes(codes).tolist() == [0, 0, 0, 0, 2, 7, networks.GAPS - networks.VISIT - 1]
 
 
 def test_a_large_catalogue_is_measured_in_smaller_parts_with_the_same_loss(monkeypatch):
