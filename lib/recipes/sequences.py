@@ -54,10 +54,11 @@ READ = 12_000_000  # events, over all epochs, that are read in any case
 PATIENCE = 1  # epochs without a better validation loss
 WORTH_KEEPING = 50_000  # events; an epoch over fewer is sooner done again than kept
 NEAR, NEARNESS, FIRST_SCALE = 10, 0.85, 0.1  # how items are placed at first: reach in events, decay, size
-MEMORIES = (  # of the transitions in closed form, a short and a long one: withheld events choose
+MEMORIES = (  # of the transitions in closed form, a short and a long one: withheld events choose, of counts too
     {"decay": 0.82, "future": 0.37, "ridge": 200.0, "alpha": 0.1},
     {"decay": 0.90, "future": 0.37, "ridge": 200.0, "alpha": 0.3},
 )
+COUNTED_DECAY = 0.9  # of the memory of transitions that are counted
 FURTHER_EPOCHS = 2  # of a training that goes on
 REHEARSAL = 1.0  # known users, per new one, that a training which goes on sees again
 
@@ -227,7 +228,7 @@ class SequenceModel:
         n_events = np.diff(past.offsets)
         lengths = np.minimum(n_events, self.plan.length - 1)
         read = np.arange(len(past.items)) >= np.repeat(past.offsets[1:] - lengths, n_events)
-        out = np.zeros((3, len(requests), max(1, lengths.max(initial=0))), np.int64)
+        out = np.zeros((4, len(requests), max(1, lengths.max(initial=0))), np.int64)
         valid = np.arange(out.shape[2]) < lengths[:, None]
         gaps = gap_codes(past.times, past.offsets[:-1][n_events > 0])
         last = past.offsets[1:][n_events > 0] - 1
@@ -278,7 +279,7 @@ def load(folder: Path) -> SequenceModel:
         table=torch.from_numpy(arrays["table"]),
         features=known,
         situation=Situation.load(part("situation.")),
-        transitions=Transitions(**part("transitions."), decay=settings["decay"]) if plan.closed else None,
+        transitions=Transitions.load(part("transitions."), settings["decay"]) if plan.closed else None,
         choice=Situation.load(part("choice.")) if "choice.logits" in arrays else None,
         likeness=Likeness.load(part("likeness.")) if "choice.logits" in arrays else None,
         blend=arrays["blend"],
@@ -385,11 +386,7 @@ def fit(
     learnt = _fingerprint(train)
     like = likeness.fit(known["items"], encoded, datasets, numbers, train) if choice else None
     model = SequenceModel(numbers, plan, network, table.clone(), known, now, None, choice, like, blend, epochs, learnt)
-    memories = MEMORIES if plan.closed else ()
-    if start:
-        memories = [memory for memory in memories if memory["decay"] == start.transitions.decay]
-    closed = [transitions.fit(train, n_items, **memory) for memory in memories] or [None]
-    models = [replace(model, transitions=one) for one in closed]
+    models = [replace(model, transitions=one) for one in _transitions(train, n_items, plan, start)]
     if start:
         return models[0]
     if choice:
@@ -404,6 +401,19 @@ def fit(
         blends = [_blend(one, asked, wanted) for one in models]
     best = int(np.argmin([loss for _, loss in blends]))
     return replace(models[best], blend=blends[best][0])
+
+
+def _transitions(train: Histories, n_items: int, plan: Plan, start: SequenceModel | None) -> list[Transitions | None]:
+    """The transitions to choose from; those of the kind that ``start`` has."""
+    if not plan.closed:
+        return [None]
+    out = []
+    for memory in MEMORIES:
+        if not start or (not start.transitions.counted and start.transitions.decay == memory["decay"]):
+            out.append(transitions.fit(train, n_items, **memory))
+    if not start or start.transitions.counted:
+        out.append(transitions.count(train, n_items, decay=COUNTED_DECAY))
+    return out
 
 
 def _sizes(known: Mapping[str, Features]) -> dict[str, tuple[int, int]]:

@@ -57,6 +57,7 @@ def test_a_training_that_goes_on_keeps_the_time_scale_of_transitions_and_the_ble
     recipe = RECIPES["aws-user-personalization-v2"]
     further = recipe.fit(walks(n_users=70), recipe.values({}), seed=0, progress=lambda step: None, start=model)
     assert further.transitions.decay == model.transitions.decay
+    assert further.transitions.counted == model.transitions.counted
     np.testing.assert_array_equal(further.blend, model.blend)
 
 
