@@ -96,8 +96,8 @@ class Plan:
         return SequenceNetwork(body, self.dim, n_items, n_event_types, sizes)
 
     def epochs(self, n_events: int) -> int:
-        """At most so many: fewer the more there is to read, and six while that is within ``READ``."""
-        least = np.clip(READ // n_events, 2, 6)
+        """At most so many: fewer the more there is to read, and ten while that is within ``READ``."""
+        least = np.clip(READ // n_events, 2, 10)
         return int(np.clip(round(self.effort * (10_000 / n_events) ** 0.5), least, self.effort))
 
 
