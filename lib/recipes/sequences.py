@@ -1,10 +1,10 @@
 """From datasets to a model of event sequences: what the sequential and the recurrent recipes share.
 
 Training takes four steps: the situation (what anyone would take now), a network (what the history adds), transitions
-in closed form (which item follows which), and a blend of these that makes withheld events likeliest.  Where lists are
-to be ranked and impressions tell what was passed over, the blend also holds what anyone would take of such lists
-(``choices``) and what is like the user's choices (``likeness``), and is the one by which what was taken is likeliest
-among what was shown.
+(which item follows which, in closed form or counted), and a blend of these that makes withheld events likeliest.  Where
+lists are to be ranked and impressions tell what was passed over, the blend also holds what anyone would take of such
+lists (``choices``) and what is like the user's choices (``likeness``), and is the one by which what was taken is
+likeliest among what was shown.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -68,9 +68,8 @@ class Plan:
     """What a recipe decides about its network.
 
     body: transformer or recurrent.  length: events that the network sees at once.  recency: recent events, and what is
-    popular lately, count more.  closed: blend with the transitions in closed form.  given: it ranks lists that requests
-    give.  n_tokens: events a step of training reads.  effort: epochs at most on 10,000 events; half as many on four
-    times the events.
+    popular lately, count more.  closed: blend with transitions.  given: it ranks lists that requests give.  n_tokens:
+    events a step of training reads.  effort: epochs at most on 10,000 events; half as many on four times the events.
     """
 
     body: str
