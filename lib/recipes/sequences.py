@@ -390,7 +390,7 @@ def fit(
     learnt = _fingerprint(train)
     like = likeness.fit(known["items"], encoded, datasets, numbers, train) if choice else None
     model = SequenceModel(numbers, plan, network, table.clone(), known, now, None, choice, like, blend, epochs, learnt)
-    models = [replace(model, transitions=one) for one in _transitions(train, n_items, plan, start)]
+    models = [replace(model, transitions=one) for one in _transitions(train, n_items, plan, start, weights is not None)]
     if start:
         return models[0]
     if choice:
@@ -407,14 +407,21 @@ def fit(
     return replace(models[best], blend=blends[best][0])
 
 
-def _transitions(train: Histories, n_items: int, plan: Plan, start: SequenceModel | None) -> list[Transitions | None]:
-    """The transitions to choose from; those of the kind that ``start`` has."""
+def _transitions(
+    train: Histories, n_items: int, plan: Plan, start: SequenceModel | None, weighed: bool
+) -> list[Transitions | None]:
+    """The transitions to choose from; those of the kind that ``start`` has.
+
+    weighed: events have weights, so that how often something is taken again is not for counts of all events to tell.
+    """
     if not plan.closed:
         return [None]
     kinds = [(transitions.fit, memory) for memory in MEMORIES] + [(transitions.count, memory) for memory in COUNTED]
     if start:
         same = start.transitions.counted, start.transitions.decay
         kinds = [(fit, memory) for fit, memory in kinds if (fit is transitions.count, memory["decay"]) == same]
+    elif weighed:
+        kinds = [(fit, memory) for fit, memory in kinds if not memory.get("again")]
     return [fit(train, n_items, **memory) for fit, memory in kinds]
 
 
