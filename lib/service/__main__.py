@@ -110,6 +110,7 @@ def _serve(
     # uvicorn answers what it has accepted, for a few seconds, then passes the signal on; whatever an operation is still
     # at could be killed at any instant, so nobody waits for it, but what was answered is written
     def end(*_: object) -> None:
+        application.tell()
         writing = threading.Thread(target=account.store.commits.flush, daemon=True)
         writing.start()
         writing.join(LAST_WRITE_SECONDS)

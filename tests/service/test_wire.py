@@ -163,11 +163,16 @@ def test_what_is_not_http_is_refused(url):
     assert raw(url, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
+def metrics_of(url):
+    """Whoever asks for them is told of all requests until then, as is the log."""
+    return raw(url, b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").decode()
+
+
 def test_health_is_told_and_metrics_count_by_operation(url):
     raw(url, post("/", b"{}", f"X-Amz-Target: {TARGET}ListSchemas"))
     raw(url, post("/recommendations", b'{"campaignArn":"arn:aws:personalize:::a"}'))
     assert b'{"status":"ok"}' in raw(url, b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-    metrics = raw(url, b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").decode()
+    metrics = metrics_of(url)
     runtime = 'operation="GetRecommendations",service="personalize-runtime"'
     assert 'personalize_requests_total{operation="ListSchemas",service="personalize"} 1.0' in metrics
     assert f'personalize_errors_total{{error="ResourceNotFoundException",{runtime}}} 1.0' in metrics
@@ -179,6 +184,7 @@ def test_a_mistake_of_ours_is_told_to_the_log_alone(url, log):
     assert told.startswith(b"HTTP/1.1 500 ")
     assert b"x-amzn-errortype: InternalFailure" in told
     assert b"Traceback" not in told and b"only the log" not in told
+    metrics_of(url)
     failure, request = (orjson.loads(line) for line in log)
     assert "a bug that only the log may tell of" in failure["traceback"]
     assert failure["request"] == request["request"] and request["request"].encode() in told
@@ -186,6 +192,7 @@ def test_a_mistake_of_ours_is_told_to_the_log_alone(url, log):
 
 def test_the_log_has_a_line_for_each_request_and_nothing_of_its_members(url, log):
     raw(url, post("/recommendations", orjson.dumps({"campaignArn": CAMPAIGN, "userId": "someone in particular"})))
+    metrics_of(url)
     (line,) = log
     assert b"someone" not in line
     told = orjson.loads(line)
