@@ -46,7 +46,7 @@ MAX_RESULTS_WITH_METADATA = 50
 MAX_METADATA_COLUMNS = 10
 VISITORS = 10_000  # kept per campaign
 MINUTE = 60
-UNSEEN_SECONDS = 0.001  # for which what another process has written may not be seen; to ask each time costs a tenth
+UNSEEN_SECONDS = 0.005  # for which what another process has written may not be seen; to ask each time costs a tenth
 USES_PROMOTIONS = ("USER_PERSONALIZATION", "RELATED_ITEMS", "POPULAR_ITEMS")
 GIVES_METADATA = ("aws-user-personalization-v2", "aws-personalized-ranking-v2", "aws-semantic-similarity")
 NEEDS = {"USER_PERSONALIZATION": ("userId",), "RELATED_ITEMS": ("itemId",)}
@@ -202,7 +202,7 @@ def get_recommendations(
         if kept_seconds:
             deployment.keep(asked, visitor, account.now().timestamp() + kept_seconds, answer)
     recommendation_id = kept(account, campaign_arn, user_id, item_id, answer)
-    return {"itemList": _predicted_items(answer, recipe, promotion), "recommendationId": recommendation_id}
+    return {"itemList": _item_list(answer, recipe, promotion), "recommendationId": recommendation_id}
 
 
 def get_personalized_ranking(
@@ -242,7 +242,10 @@ def get_personalized_ranking(
     except filters.FilterError as error:
         raise InvalidInputException(str(error)) from error
     recommendation_id = kept(account, campaign_arn, user_id, None, answer)
-    return {"personalizedRanking": _predicted_items(answer, recipe, None), "recommendationId": recommendation_id}
+    ranked = [{"itemId": item_id, "score": score} for item_id, score in zip(answer.item_ids, answer.scores)]
+    if answer.metadata is not None:
+        ranked = [{**item, "metadata": metadata} for item, metadata in zip(ranked, answer.metadata)]
+    return {"personalizedRanking": ranked, "recommendationId": recommendation_id}
 
 
 def _length(num_results: int | None, metadata_columns: Mapping[str, Sequence[str]] | None) -> int:
@@ -458,7 +461,7 @@ def _load(
         ) from error
     config = campaign.campaign_config or {}
     model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, model, config)
-    loaded = Loaded(recipe, model, data)
+    loaded = Loaded(recipe, model, data, _told)
     # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
     if "INTERACTIONS" in found:
         read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
@@ -668,26 +671,27 @@ def _context(deployment: Deployment, given: Mapping[str, str] | None) -> dict[st
     return {columns[name.upper()]: value for name, value in given.items() if name.upper() in columns}
 
 
-def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion | None) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]]
-    if answer.scores is None:
-        items = [{"itemId": item_id} for item_id in answer.item_ids]
-    else:
-        items = [{"itemId": item_id, "score": score} for item_id, score in zip(answer.item_ids, answer.scores)]
+def _told(item_id: str, score: float | None) -> bytes:
+    """A PredictedItem as JSON, without its end: more may follow."""
+    return orjson.dumps({"itemId": item_id} if score is None else {"itemId": item_id, "score": score})[:-1]
+
+
+def _item_list(answer: Recommended, recipe: Recipe, promotion: Promotion | None) -> orjson.Fragment:
+    """PredictedItems as JSON: most of their text is the same for each answer to a user."""
+    told = answer.told
     if answer.metadata is not None:
-        for item, metadata in zip(items, answer.metadata):
-            item["metadata"] = metadata
+        told = [text + b',"metadata":' + orjson.dumps(metadata) for text, metadata in zip(told, answer.metadata)]
+    reasons = []  # which items have one, and how it is told
     if promotion is not None:
-        for item, promoted in zip(items, answer.promoted):
-            if promoted:
-                item["promotionName"] = promotion.name
-                if recipe.name == serving.EXPLORES_BY_ITSELF:
-                    item["reason"] = ["Promoted item"]
+        text = b',"promotionName":' + orjson.dumps(promotion.name)
+        reason = b',"reason":["Promoted item"]' if recipe.name == serving.EXPLORES_BY_ITSELF else b""
+        reasons.append((answer.promoted, text + reason))
     if answer.explored is not None and recipe.name == serving.EXPLORES_BY_ITSELF:
-        for item, explored in zip(items, answer.explored):
-            if explored:
-                item["reason"] = ["Exploration"]
-    return items
+        reasons.append((answer.explored, b',"reason":["Exploration"]'))
+    for marks, text in reasons:
+        if True in marks:
+            told = [one + text if mark else one for one, mark in zip(told, marks)]
+    return orjson.Fragment(b"[" + b"},".join(told) + b"}]" if told else b"[]")
 
 
 def chance(account: Account, deployment: Deployment, user_id: str | None, item_id: str | None) -> np.random.Generator:
