@@ -10,7 +10,8 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -446,15 +447,11 @@ def _load(
 ) -> tuple[Loaded, dict[str, int]]:
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
-    data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
+    with _in_store(f"The data of {campaign.dataset_group_arn}", "import it again"):
+        data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
     folder = account.store.files.path(files) / "model"
-    try:
+    with _in_store(f"The model of {campaign.solution_version_arn}", "move the campaign to another version"):
         model = recipe.load(folder)
-    except FileNotFoundError as error:
-        version = campaign.solution_version_arn
-        raise ResourceNotFoundException(
-            f"The model of {version} is gone from {folder}: bring it back, or move the campaign to another version."
-        ) from error
     config = campaign.campaign_config or {}
     model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, model, config)
     loaded = Loaded(recipe, model, data)
@@ -464,6 +461,17 @@ def _load(
     if recipe.explores and "ITEMS" in found:
         loaded.arrived(events.put_times(tx, found["ITEMS"].dataset_arn))
     return loaded, read
+
+
+@contextmanager
+def _in_store(what: str, remedy: str) -> Iterator[None]:
+    """Raise ResourceNotFoundException where files are gone, or damaged, that somebody else than the service touched."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ResourceNotFoundException(f"{what} is gone from {error.filename}: bring it back, or {remedy}.") from error
+    except ValueError as error:
+        raise ResourceNotFoundException(f"{what} cannot be read: {error}; bring it back, or {remedy}.") from error
 
 
 def _take_in(tx: Connection, known: Deployment, live: Mapping[str, events.Live]) -> OrderedDict[str | None, Visitor]:

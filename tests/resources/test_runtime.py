@@ -389,6 +389,14 @@ def test_a_campaign_whose_model_is_gone_says_so(deployed, personal):
         deployed.recommend(personal, user_id="u1")
 
 
+def test_a_campaign_whose_data_is_gone_says_so(deployed, personal):
+    (account, arn) = deployed.personalize.account, deployed.items
+    (part,) = deployed.personalize.describe_dataset(dataset_arn=arn)["dataset"].parts
+    shutil.rmtree(account.store.files.path(part))
+    with pytest.raises(ResourceNotFoundException, match=f"The data of {deployed.group} cannot be read"):
+        deployed.recommend(personal, user_id="u1")
+
+
 def test_recommendation_ids_have_40_characters_and_never_repeat(deployed, personal):
     answers = [
         deployed.personalize.get_recommendations(campaign_arn=personal, user_id="u1")["recommendationId"]
