@@ -454,7 +454,7 @@ def _load(
         model = recipe.load(folder)
     config = campaign.campaign_config or {}
     model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, model, config)
-    loaded = Loaded(recipe, model, data)
+    loaded = Loaded(recipe, model, data, datasets.arrivals(account, found.get("INTERACTIONS")))
     # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
     if "INTERACTIONS" in found:
         read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
@@ -570,6 +570,8 @@ def visitor_of(account: Account, deployment: Deployment, user_id: str | None) ->
         visitor = deployment.visitors[user_id] = deployment.loaded.visitor(user_id, sent)
         if len(deployment.visitors) > VISITORS:
             deployment.visitors.popitem(last=False)
+    if -math.inf < visitor.last_arrival < datasets.remembered_from(account):
+        visitor = deployment.visitors[user_id] = visitor.unremembered()
     return visitor
 
 

@@ -16,6 +16,7 @@ from lib.resources.errors import InvalidInputException, ResourceNotFoundExceptio
 from lib.resources.solution_versions import version_folder
 from lib.store import consumption, recommendations
 from tests.resources.workflow import ITEMS as ITEMS_AVRO
+from tests.resources.workflow import interactions
 
 GENRES = ["Jazz", "Jazz|Folk", "Pop"]
 ITEMS = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(45)], "GENRE": [GENRES[n % 3] for n in range(45)]})
@@ -204,6 +205,46 @@ def test_filters_see_events_and_put_items_at_once(deployed, personal):
         dataset_arn=deployed.items, items=[{"itemId": "i3", "properties": '{"genre": "Folk"}'}]
     )
     assert ids(deployed.recommend(personal, **asked))[0] == "i3"
+
+
+SEEN = 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")'
+
+
+def seen(deployed, campaign, user, filter_arn):
+    """The items that the filter knows a user to have met."""
+    answer = deployed.recommend(campaign, user_id=user, num_results=500, filter_arn=filter_arn)
+    return set(ITEMS["ITEM_ID"]) - set(ids(answer))
+
+
+def test_filters_forget_a_user_of_whom_nothing_has_come_in_for_ninety_days(deployed, personal):
+    unseen, clock = deployed.filter("unseen", SEEN), deployed.personalize.clock
+    known = seen(deployed, personal, "u1", unseen)
+    assert known and seen(deployed, personal, "u2", unseen)
+    deployed.click("i44", session="new", user="new")
+    clock.wait(50 * 86_400)
+    deployed.click("i43", user="u2")
+    clock.wait(39 * 86_400)
+    assert seen(deployed, personal, "u1", unseen) == known and seen(deployed, personal, "new", unseen) == {"i44"}
+    clock.wait(2 * 86_400)
+    before = ids(deployed.recommend(personal, user_id="u1"))
+    assert seen(deployed, personal, "u1", unseen) == seen(deployed, personal, "new", unseen) == set()
+    assert {"i43"} < seen(deployed, personal, "u2", unseen)
+    deployed.click("i42", user="u1")
+    assert seen(deployed, personal, "u1", unseen) == known | {"i42"}
+    assert ids(deployed.recommend(personal, user_id="u1"))[1:3] == before[:2]  # the model had forgotten nothing
+
+
+def test_a_later_import_keeps_those_in_mind_whom_it_holds(deployed, personal):
+    unseen, personalize = deployed.filter("unseen", SEEN), deployed.personalize
+    personalize.clock.wait(60 * 86_400)
+    table = interactions()
+    (dataset,) = (
+        d for d in personalize.list_datasets(dataset_group_arn=deployed.group)["datasets"] if d.name != "items"
+    )
+    again = table.assign(USER_ID="u1", TIMESTAMP=table["TIMESTAMP"] + 10**6)
+    assert personalize.load(dataset.dataset_arn, again, "second", "INCREMENTAL").status == "ACTIVE"
+    personalize.clock.wait(40 * 86_400)
+    assert seen(deployed, personal, "u1", unseen) and not seen(deployed, personal, "u2", unseen)
 
 
 def test_an_include_filter_needs_its_values_and_an_exclude_filter_does_without(deployed, personal):
