@@ -705,12 +705,17 @@ def chance(account: Account, deployment: Deployment, user_id: str | None, item_i
 
 
 def _seed(account: Account, deployment: Deployment, user_id: str | None, item_id: str | None) -> int:
-    """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer."""
+    """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer.
+
+    Workers count their answers each for itself, and a user who asks two of them shall not be shown one list twice.
+    """
     asked, count = deployment.asked, 0
     if deployment.exploration is not None:
         count = asked[user_id] = asked.get(user_id, 0) + 1
         if len(asked) > VISITORS:
             asked.popitem(last=False)
+        if account.worker:
+            count = f"{count} of {account.worker}"
     changes = sum(one.changes for one in deployment.live.values())
     told = f"{account.seed}|{deployment.campaign.campaign_arn}|{user_id}|{item_id}|{changes}|{count}"
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:16])

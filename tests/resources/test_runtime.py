@@ -517,6 +517,19 @@ def test_a_users_answers_differ_and_come_again_in_another_process(deployed, expl
     assert [ids(deployed.recommend(campaign, user_id="u1")) for _ in range(3)] == first
 
 
+def test_each_worker_explores_by_chances_of_its_own(deployed, exploring):
+    campaign, account = exploring(explorationWeight="0.8"), deployed.personalize.account
+
+    def answers(worker):
+        runtime._PROCESSES.clear()
+        deployed.personalize.account = replace(account, worker=worker)
+        return [ids(deployed.recommend(campaign, user_id="u1")) for _ in range(5)]
+
+    first, second = answers(0), answers(1)
+    assert all(one != other for one, other in zip(first, second))
+    assert (answers(0), answers(1)) == (first, second)
+
+
 def test_every_list_is_kept_with_its_propensities(deployed, exploring):
     campaign = exploring(explorationWeight="0.5")
     answer = deployed.personalize.get_recommendations(campaign_arn=campaign, user_id="u1", num_results=10)
