@@ -16,7 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
+from lib.data.datasets import (
+    Arrivals,
+    Catalogue,
+    Datasets,
+    Histories,
+    History,
+    catalogue,
+    histories,
+    last_arrivals,
+)
 from lib.data.schema import Schema
 from lib.exploration import Candidates, Exploration, Kin, Knowledge, Reaction
 from lib.filters import Attribute, Columns, Filter, FilterError
@@ -88,13 +97,29 @@ class Promotion:
 
 
 class Visitor:
-    """Who asks: what the model, and what filters, know about a user or session at this moment."""
+    """Who asks: what the model, and what filters, know about a user or session at this moment.
 
-    def __init__(self, history: History, row: Mapping[str, object], attributes: Mapping[str, Attribute], done: "_Done"):
+    last_arrival: epoch seconds at which something that they did last came in; -inf for who has done nothing.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        row: Mapping[str, object],
+        attributes: Mapping[str, Attribute],
+        done: "_Done",
+        last_arrival: float,
+    ):
         self.history = history
         self.row = row
         self.attributes = attributes
+        self.last_arrival = last_arrival
         self._done = done
+
+    def unremembered(self) -> "Visitor":
+        """The same to the model; to filters one who has done nothing."""
+        nothing = _Done(self._done.items[:0], self._done.types[:0], self._done.names)
+        return Visitor(self.history, self.row, self.attributes, nothing, -math.inf)
 
     @cached_property
     def interactions(self) -> dict[str, np.ndarray]:
@@ -202,11 +227,17 @@ class Campaign:
     """
 
     def __init__(
-        self, recipe: Recipe, model: Model, datasets: Datasets, tell: Callable[[str, float | None], Any] | None = None
+        self,
+        recipe: Recipe,
+        model: Model,
+        datasets: Datasets,
+        arrivals: Arrivals = ((None, math.inf),),
+        tell: Callable[[str, float | None], Any] | None = None,
     ):
         """datasets: what was imported; live events and put records come in through ``visitor`` and ``put_*``.
 
-        tell: (item's id, rounded score or None) -> what ``recommend`` has as ``told``; it is kept with the scores.
+        arrivals: when their interactions were.  tell: (item's id, rounded score or None) -> what ``recommend`` has as
+        ``told``; it is kept with the scores.
         """
         self.recipe, self._tell = recipe, tell
         self.model = model
@@ -223,6 +254,7 @@ class Campaign:
         self.event_types = present.event_types.tolist()
         self.done = histories(datasets.interactions, Catalogue(np.array(ids, dtype=object), present.event_types))
         self.histories = self._known(self.done)
+        self._last_arrivals = last_arrivals(self.done.user_ids, arrivals)
         self._user_numbers = {user_id: number for number, user_id in enumerate(self.done.user_ids.tolist())}
         self._scored: OrderedDict[tuple, _Scored] = OrderedDict()
         self._scored_at = 0
@@ -303,7 +335,9 @@ class Campaign:
         history = self.histories[number] if number >= 0 else _nothing(self.histories)
         done = self.done[number] if number >= 0 else _nothing(self.done)
         names: list[str] = self.event_types
+        last_arrival = float(self._last_arrivals[number]) if number >= 0 else -math.inf
         if events:
+            last_arrival = max(last_arrival, *(event.received_at for event in events))
             if self.recipe.real_time:
                 history = self._extended(history, events)
             items, types, names = self._seen(events)
@@ -316,6 +350,7 @@ class Campaign:
             {name: columns.value(name, row) for name in names_of_user},
             {name: columns.attribute(name, row) for name in names_of_user},
             _Done(done.items, done.event_types, names),
+            last_arrival,
         )
 
     def recommend(

@@ -240,7 +240,7 @@ def _event(
         user_id=user_id or None,
         event_type=event["eventType"],
         sent_at=sent_at,
-        item_id=None if item_id is None else str(item_id),
+        item_id=row.get("ITEM_ID", row.get("ACTION_ID")),
         event_id=event.get("eventId"),
         row={name: value for name, value in row.items() if value is not None},
         impression=impression,

@@ -10,7 +10,8 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -450,24 +451,31 @@ def _load(
 ) -> tuple[Loaded, dict[str, int]]:
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
-    data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
+    with _in_store(f"The data of {campaign.dataset_group_arn}", "import it again"):
+        data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
     folder = account.store.files.path(files) / "model"
-    try:
+    with _in_store(f"The model of {campaign.solution_version_arn}", "move the campaign to another version"):
         model = recipe.load(folder)
-    except FileNotFoundError as error:
-        version = campaign.solution_version_arn
-        raise ResourceNotFoundException(
-            f"The model of {version} is gone from {folder}: bring it back, or move the campaign to another version."
-        ) from error
     config = campaign.campaign_config or {}
     model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, model, config)
-    loaded = Loaded(recipe, model, data, _told)
+    loaded = Loaded(recipe, model, data, datasets.arrivals(account, found.get("INTERACTIONS")), _told)
     # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
     if "INTERACTIONS" in found:
         read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
     if recipe.explores and "ITEMS" in found:
         loaded.arrived(events.put_times(tx, found["ITEMS"].dataset_arn))
     return loaded, read
+
+
+@contextmanager
+def _in_store(what: str, remedy: str) -> Iterator[None]:
+    """Raise ResourceNotFoundException where files are gone, or damaged, that somebody else than the service touched."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ResourceNotFoundException(f"{what} is gone from {error.filename}: bring it back, or {remedy}.") from error
+    except ValueError as error:
+        raise ResourceNotFoundException(f"{what} cannot be read: {error}; bring it back, or {remedy}.") from error
 
 
 def _take_in(tx: Connection, known: Deployment, live: Mapping[str, events.Live]) -> OrderedDict[str | None, Visitor]:
@@ -566,6 +574,8 @@ def visitor_of(account: Account, deployment: Deployment, user_id: str | None) ->
         visitor = deployment.visitors[user_id] = deployment.loaded.visitor(user_id, sent)
         if len(deployment.visitors) > VISITORS:
             deployment.visitors.popitem(last=False)
+    if -math.inf < visitor.last_arrival < datasets.remembered_from(account):
+        visitor = deployment.visitors[user_id] = visitor.unremembered()
     return visitor
 
 
@@ -700,12 +710,17 @@ def chance(account: Account, deployment: Deployment, user_id: str | None, item_i
 
 
 def _seed(account: Account, deployment: Deployment, user_id: str | None, item_id: str | None) -> int:
-    """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer."""
+    """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer.
+
+    Workers count their answers each for itself, and a user who asks two of them shall not be shown one list twice.
+    """
     asked, count = deployment.asked, 0
     if deployment.exploration is not None:
         count = asked[user_id] = asked.get(user_id, 0) + 1
         if len(asked) > VISITORS:
             asked.popitem(last=False)
+        if account.worker:
+            count = f"{count} of {account.worker}"
     changes = sum(one.changes for one in deployment.live.values())
     told = f"{account.seed}|{deployment.campaign.campaign_arn}|{user_id}|{item_id}|{changes}|{count}"
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:16])
