@@ -63,8 +63,16 @@ live_events = Table(
     Column("source", String(1024)),  # eventAttributionSource
     Index("live_events_of_a_user", "dataset_arn", "user_id", "sequence"),
     Index("live_events_of_a_session", "dataset_arn", "session_id", "sequence"),
-    Index("live_events_by_id", "dataset_arn", "event_id"),
+    Index("live_events_in_order", "dataset_arn", "sequence"),
     sqlite_autoincrement=True,
+)
+_HAS_ID = live_events.c.event_id.is_not(None)  # most have none, and are never searched by it
+Index(
+    "live_events_by_id",
+    live_events.c.dataset_arn,
+    live_events.c.event_id,
+    sqlite_where=_HAS_ID,
+    postgresql_where=_HAS_ID,
 )
 
 live_sessions = Table(
