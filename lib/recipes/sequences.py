@@ -363,7 +363,7 @@ def fit(
         )
         keep = checkpoint if len(train.items) >= WORTH_KEEPING else None
         epochs = _train(trainer, withheld, held[chosen], plan, progress, keep)
-    trainer.use_average()
+    trainer.finish()
     trained = np.isin(np.arange(n_items), train.items)
     if cold:
         trained &= ~cold(train, n_items)
