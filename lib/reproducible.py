@@ -13,6 +13,7 @@ THREADS = 2
 
 ENVIRONMENT = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
+    "CUBLAS_WORKSPACE_CONFIG": ":16:8",  # matrix products and recurrent networks on a GPU
     "MKL_CBWR": "AVX2,STRICT",  # torch's matrix products: conditional numerical reproducibility
     "MKL_DYNAMIC": "FALSE",  # a busy or small machine may not change the number of threads
     "MKL_NUM_THREADS": str(THREADS),
@@ -38,6 +39,9 @@ def fix(seed: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ENVIRONMENT["CUBLAS_WORKSPACE_CONFIG"])  # it is not refused late
+    torch.backends.cuda.enable_mem_efficient_sdp(False)  # attention on a GPU whose sums come in any order
+    torch.backends.cuda.enable_cudnn_sdp(False)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a help to find faults, at a tenth of the time
     threadpool_limits(THREADS)
 
