@@ -70,7 +70,8 @@ def get_action_recommendations(
     length = NUM_RESULTS if num_results is None else num_results
     if length > MAX_RESULTS:
         raise InvalidInputException(f"numResults is {length}, at most {MAX_RESULTS} actions can be asked for.")
-    deployment = runtime.deployed(account, campaign_arn)
+    now = account.now().timestamp()
+    deployment = runtime.deployed(account, campaign_arn, now)
     recipe = deployment.recipe
     if recipe.recipe_type != "PERSONALIZED_ACTIONS":
         raise InvalidInputException(
@@ -82,7 +83,6 @@ def get_action_recommendations(
     with account.store.read() as tx:
         actions = _present(tx, account, deployment)
         done, last_arrival = _done(tx, deployment, actions, user_id)
-    now = account.now().timestamp()
     try:
         remembered = done if last_arrival >= datasets.remembered_from(account) else actions.done.of("")
         allowed = _allowed(restriction, actions, visitor, remembered) & _timely(actions, done, now)
@@ -103,7 +103,7 @@ def get_action_recommendations(
     answer = Recommended(model.action_ids[shown].tolist(), scores, [False] * len(shown), None)
     return {
         "actionList": [{"actionId": id, "score": score} for id, score in zip(answer.item_ids, scores)],
-        "recommendationId": runtime.kept(account, campaign_arn, user_id, None, answer),
+        "recommendationId": runtime.kept(account, campaign_arn, user_id, None, answer, now),
     }
 
 

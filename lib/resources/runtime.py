@@ -165,7 +165,8 @@ def get_recommendations(
     if (recommender_arn is not None) != (RECOMMENDER in (campaign_arn or recommender_arn)):
         raise InvalidInputException("campaignArn takes a campaign's ARN, recommenderArn a recommender's.")
     campaign_arn = campaign_arn or recommender_arn
-    deployment = deployed(account, campaign_arn)
+    now = account.now().timestamp()
+    deployment = deployed(account, campaign_arn, now)
     recipe = deployment.recipe
     if recipe.recipe_type in OPERATION_OF:
         raise InvalidInputException(f"{campaign_arn} runs {recipe.name}: call {OPERATION_OF[recipe.recipe_type]}.")
@@ -180,7 +181,7 @@ def get_recommendations(
     kept_seconds, answer = account.quotas["seconds_to_keep_answers"], None
     if kept_seconds:
         asked = (user_id, item_id, length, filter_arn, orjson.dumps([context, filter_values, promotions, columns]))
-        answer = deployment.answer(asked, visitor, account.now().timestamp())
+        answer = deployment.answer(asked, visitor, now)
     if answer is None:
         rng = None
         if promotion is not None or deployment.exploration is not None:
@@ -201,8 +202,8 @@ def get_recommendations(
         except filters.FilterError as error:
             raise InvalidInputException(str(error)) from error
         if kept_seconds:
-            deployment.keep(asked, visitor, account.now().timestamp() + kept_seconds, answer)
-    recommendation_id = kept(account, campaign_arn, user_id, item_id, answer)
+            deployment.keep(asked, visitor, now + kept_seconds, answer)
+    recommendation_id = kept(account, campaign_arn, user_id, item_id, answer, now)
     return {"itemList": _item_list(answer, recipe, promotion), "recommendationId": recommendation_id}
 
 
@@ -226,7 +227,8 @@ def get_personalized_ranking(
         )
     if not user_id:
         raise InvalidInputException("userId is missing: a ranking is made for a user or session.")
-    deployment = deployed(account, campaign_arn)
+    now = account.now().timestamp()
+    deployment = deployed(account, campaign_arn, now)
     recipe = deployment.recipe
     if recipe.recipe_type != "PERSONALIZED_RANKING":
         operation = OPERATION_OF.get(recipe.recipe_type, "GetRecommendations")
@@ -242,7 +244,7 @@ def get_personalized_ranking(
         )
     except filters.FilterError as error:
         raise InvalidInputException(str(error)) from error
-    recommendation_id = kept(account, campaign_arn, user_id, None, answer)
+    recommendation_id = kept(account, campaign_arn, user_id, None, answer, now)
     ranked = [{"itemId": item_id, "score": score} for item_id, score in zip(answer.item_ids, answer.scores)]
     if answer.metadata is not None:
         ranked = [{**item, "metadata": metadata} for item, metadata in zip(ranked, answer.metadata)]
@@ -269,10 +271,12 @@ def _process(account: Account) -> _Process:
     return process
 
 
-def deployed(account: Account, arn: str) -> Deployment:
-    """The campaign, ready to answer one more request.  Raises ThrottlingException where it has too many."""
+def deployed(account: Account, arn: str, now: float) -> Deployment:
+    """The campaign, ready to answer one more request.  Raises ThrottlingException where it has too many.
+
+    now: epoch seconds.
+    """
     process = _process(account)
-    now = account.now().timestamp()
     deployment = _present(process, account, arn, now)
     # The minimum is promised; above it a campaign may have what the machine's cores can do.
     floor = deployment.campaign.min_provisioned_tps
@@ -726,9 +730,10 @@ def _seed(account: Account, deployment: Deployment, user_id: str | None, item_id
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:16])
 
 
-def kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended) -> str:
-    """The id of an answer, under which the list is kept for the events to come."""
-    now = account.now().timestamp()
+def kept(
+    account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended, now: float
+) -> str:
+    """The id of an answer, under which the list is kept for the events to come.  now: epoch seconds."""
     recommendation_id = _recommendation_id(account, now, campaign_arn, user_id, item_id)
     given = Recommendation(
         recommendation_id=recommendation_id,
