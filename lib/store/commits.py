@@ -1,7 +1,8 @@
 """Writes of many callers in one transaction: what costs is the wait for the disk, and they wait for it together.
 
 Whoever finds nobody writing takes along all who wait (DeWitt et al., SIGMOD 1984: group commit).  A write has returned
-only when it is on disk.  One that nobody waits for rides along with the next, or goes by itself a little later.
+only when it is on disk.  One that nobody waits for rides along with the next, or goes by itself a little later.  Where
+many write, each transaction waits some milliseconds for more of them.
 """
 
 import threading
@@ -13,6 +14,8 @@ from sqlalchemy import Connection
 
 Write = Callable[[Connection, Sequence[Any]], None]
 LATER_SECONDS = 0.2
+GATHER_SECONDS = 0.005  # a transaction costs as much as five calls in it, and others read anew after each
+ENOUGH = 32  # who wait; no more are waited for
 HELD = 10_000  # writes nobody waits for; whoever adds one more has to wait
 
 
@@ -25,6 +28,7 @@ class Commits:
         self._waiting: list[_Waiting] = []
         self._riding: list[tuple[Write, Any]] = []
         self._timer: threading.Timer | None = None
+        self._enough, self._crowded = threading.Event(), False  # somebody waited already when the last one ended
 
     def write(self, write: Write, item: Any) -> None:
         """Have ``write`` called with a transaction and a list in which ``item`` is; returns when that is on disk.
@@ -35,8 +39,12 @@ class Commits:
         mine = _Waiting(write, item)
         with self._guard:
             self._waiting.append(mine)
+            if len(self._waiting) >= ENOUGH:
+                self._enough.set()
         with self._turn:
             if not mine.done:
+                if self._crowded:
+                    self._enough.wait(GATHER_SECONDS)
                 self._commit()
         if mine.error is not None:
             raise mine.error
@@ -62,6 +70,7 @@ class Commits:
         with self._guard:
             waiting, self._waiting = self._waiting, []
             riding, self._riding = self._riding, []
+            self._enough.clear()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -78,6 +87,7 @@ class Commits:
             for one in waiting:
                 one.done = True
                 one.error = one.error or error
+            self._crowded = bool(self._waiting)
 
     def _perform(self, writes: Sequence[tuple[Write, Any]]) -> None:
         items: dict[Write, list[Any]] = {}

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from lib.store import commits
 from lib.store.database import Store
 from lib.store.tables import counters
 
@@ -61,6 +62,32 @@ def test_those_who_wait_are_written_together(store):
     assert held_up(store, write, *range(1, 9)) == [None] * 8
     assert [len(items) for items in write.seen] == [1, 8]
     assert kept(store) == [str(n) for n in range(9)]
+
+
+def test_where_many_write_the_next_transaction_waits_for_more_until_there_are_enough(store, monkeypatch):
+    monkeypatch.setattr(commits, "GATHER_SECONDS", 3600)
+    monkeypatch.setattr(commits, "ENOUGH", 2)
+    write = Groups()
+    write.go.clear()
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(store.commits.write, write, 0)
+        write.begun.wait(10)
+        second = threads.submit(store.commits.write, write, 1)
+        while not store.commits._waiting:
+            threading.Event().wait(0.001)
+        write.go.set()
+        first.result(10)
+        assert not second.done()
+        threads.submit(store.commits.write, write, 2).result(10)
+        second.result(10)
+    assert write.seen == [[0], [1, 2]]
+
+
+def test_who_writes_alone_waits_for_nobody(store, monkeypatch):
+    monkeypatch.setattr(commits, "GATHER_SECONDS", 3600)
+    for item in range(3):
+        store.commits.write(Groups(), item)
+    assert kept(store) == ["0", "1", "2"]
 
 
 def test_one_that_fails_harms_no_other(store):
