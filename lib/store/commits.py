@@ -1,21 +1,23 @@
 """Writes of many callers in one transaction: what costs is the wait for the disk, and they wait for it together.
 
 Whoever finds nobody writing takes along all who wait (DeWitt et al., SIGMOD 1984: group commit).  A write has returned
-only when it is on disk.  One that nobody waits for rides along with the next, or goes by itself a little later.  Where
-many write, each transaction waits some milliseconds for more of them.
+only when it is on disk.  One that nobody waits for rides along with the next, or goes by itself a little later.
 """
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection
 
+
+class Outdated(Exception):
+    """What a write was made of has changed: nothing of it is kept, and it is to be made anew."""
+
+
 Write = Callable[[Connection, Sequence[Any]], None]
 LATER_SECONDS = 0.2
-GATHER_SECONDS = 0.005  # a transaction costs as much as five calls in it, and others read anew after each
-ENOUGH = 32  # who wait; no more are waited for
 HELD = 10_000  # writes nobody waits for; whoever adds one more has to wait
 
 
@@ -25,10 +27,10 @@ class Commits:
     def __init__(self, transaction: Callable[[], AbstractContextManager[Connection]]):
         self._transaction = transaction
         self._guard, self._turn = threading.Lock(), threading.Lock()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._riding: list[tuple[Write, Any]] = []
         self._timer: threading.Timer | None = None
-        self._enough, self._crowded = threading.Event(), False  # somebody waited already when the last one ended
+        self._putting_off = threading.local()
 
     def write(self, write: Write, item: Any) -> None:
         """Have ``write`` called with a transaction and a list in which ``item`` is; returns when that is on disk.
@@ -36,18 +38,30 @@ class Commits:
         Items of the same function come to it together, in the order they were given, at most once each.  Raises what
         ``write`` raises for this item alone; others are not harmed.
         """
-        mine = _Waiting(write, item)
+        mine = Waiting(write, item)
         with self._guard:
             self._waiting.append(mine)
-            if len(self._waiting) >= ENOUGH:
-                self._enough.set()
+        begun = getattr(self._putting_off, "begun", None)
+        if begun is not None:
+            begun.append(mine)
+            return
         with self._turn:
             if not mine.done:
-                if self._crowded:
-                    self._enough.wait(GATHER_SECONDS)
                 self._commit()
         if mine.error is not None:
             raise mine.error
+
+    @contextmanager
+    def put_off(self) -> Iterator[list["Waiting"]]:
+        """Within the block ``write`` returns at once, in this thread: what it was given is on disk after ``flush``.
+
+        Gives the writes that were begun; their errors are told there, by nobody else.
+        """
+        self._putting_off.begun = begun = []
+        try:
+            yield begun
+        finally:
+            self._putting_off.begun = None
 
     def later(self, write: Write, item: Any) -> None:
         """Have ``write`` called as above, before all that is waited for; returns at once."""
@@ -62,7 +76,7 @@ class Commits:
             self.flush()
 
     def flush(self) -> None:
-        """Write what nobody waits for; returns when it is on disk."""
+        """Write what was given until now, by whomever; returns when it is on disk."""
         with self._turn:
             self._commit()
 
@@ -70,7 +84,6 @@ class Commits:
         with self._guard:
             waiting, self._waiting = self._waiting, []
             riding, self._riding = self._riding, []
-            self._enough.clear()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -87,7 +100,6 @@ class Commits:
             for one in waiting:
                 one.done = True
                 one.error = one.error or error
-            self._crowded = bool(self._waiting)
 
     def _perform(self, writes: Sequence[tuple[Write, Any]]) -> None:
         items: dict[Write, list[Any]] = {}
@@ -97,7 +109,7 @@ class Commits:
             for write, its in items.items():
                 write(tx, its)
 
-    def _one_by_one(self, riding: Sequence[tuple[Write, Any]], waiting: Sequence["_Waiting"]) -> None:
+    def _one_by_one(self, riding: Sequence[tuple[Write, Any]], waiting: Sequence["Waiting"]) -> None:
         """After one write, or the disk, has failed: each by itself, so that each learns what became of its own."""
         for write, item in riding:
             try:
@@ -111,8 +123,8 @@ class Commits:
                 one.error = error
 
 
-class _Waiting:
-    """A write somebody waits for."""
+class Waiting:
+    """A write somebody waits for.  error: what became of it, once it is done."""
 
     __slots__ = ("done", "error", "item", "write")
 

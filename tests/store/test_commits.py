@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lib.store import commits
 from lib.store.database import Store
 from lib.store.tables import counters
 
@@ -64,30 +63,23 @@ def test_those_who_wait_are_written_together(store):
     assert kept(store) == [str(n) for n in range(9)]
 
 
-def test_where_many_write_the_next_transaction_waits_for_more_until_there_are_enough(store, monkeypatch):
-    monkeypatch.setattr(commits, "GATHER_SECONDS", 3600)
-    monkeypatch.setattr(commits, "ENOUGH", 2)
+def test_what_is_put_off_is_written_together_and_each_tells_what_became_of_it(store):
     write = Groups()
-    write.go.clear()
-    with ThreadPoolExecutor(3) as threads:
-        first = threads.submit(store.commits.write, write, 0)
-        write.begun.wait(10)
-        second = threads.submit(store.commits.write, write, 1)
-        while not store.commits._waiting:
-            threading.Event().wait(0.001)
-        write.go.set()
-        first.result(10)
-        assert not second.done()
-        threads.submit(store.commits.write, write, 2).result(10)
-        second.result(10)
-    assert write.seen == [[0], [1, 2]]
+    with store.commits.put_off() as begun:
+        for item in (1, -2, 3):
+            store.commits.write(write, item)
+    assert kept(store) == [] and not any(one.done for one in begun)
+    store.commits.flush()
+    assert kept(store) == ["1", "3"] and write.seen[0] == [1, -2, 3]
+    assert [type(one.error) for one in begun] == [type(None), ValueError, type(None)]
+    store.commits.write(write, 4)
+    assert kept(store) == ["1", "3", "4"]
 
 
-def test_who_writes_alone_waits_for_nobody(store, monkeypatch):
-    monkeypatch.setattr(commits, "GATHER_SECONDS", 3600)
-    for item in range(3):
-        store.commits.write(Groups(), item)
-    assert kept(store) == ["0", "1", "2"]
+def test_other_threads_put_nothing_off(store):
+    with store.commits.put_off() as begun, ThreadPoolExecutor(1) as threads:
+        threads.submit(store.commits.write, Groups(), 1).result(10)
+    assert begun == [] and kept(store) == ["1"]
 
 
 def test_one_that_fails_harms_no_other(store):
