@@ -103,6 +103,7 @@ def _serve(
         log=_log,
         at_hand=partial(runtime.at_hand, account),
         bring_to_hand=partial(runtime.bring_to_hand, account),
+        commits=account.store.commits,
         jobs_by_state=lambda: _jobs_by_state(account.store),
         campaign_tps=lambda: _campaign_tps(account.store, account.now().timestamp()),
         workers=lambda: 1 if place is None else len(place.board.answering()),

@@ -6,6 +6,7 @@ model or waiting for the disk holds nobody else up.
 """
 
 import asyncio
+import ctypes
 import gc
 import itertools
 import logging
@@ -34,8 +35,9 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lib.resources.errors import ApiError, ThrottlingException
-from lib.service import model, sigv4, wire
+from lib.service import sigv4, wire
 from lib.service.dispatch import Dispatcher, Prepared
+from lib.store.commits import Commits, Outdated
 from lib.store.database import is_full
 
 BODY_BYTES = 4 * 2**20  # ten items with properties of 32,000 characters, each escaped to twelve bytes
@@ -46,15 +48,17 @@ KEEP_ALIVE_SECONDS = 65
 SHUTDOWN_SECONDS = 3
 REQUESTS_IN_FLIGHT = 256
 THREADS = 32
-WAITING_THREADS = 64  # for events: they wait for the disk, and the more of them wait the more share one wait
+GATHER_SECONDS = 0.005  # a transaction costs as much as five calls in it, and others read anew after each
 SWITCH_SECONDS = 0.0005  # after which a thread lets others compute: ten times as often as Python's own default
 UNTOLD_SECONDS = 0.1  # after which what was answered is logged and counted
+M_ARENA_MAX = -8  # in malloc.h
+HEAPS = 2  # with one for each thread, what was given back lay about in all of them: 2 kB more a request
 GARBAGE = 50_000  # new objects after which circles of them are sought; at Python's 700 that took a tenth of the time
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # Prometheus' client library finds its folder there
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # seconds
 
-EVENTS = "personalize-events"
 RECOMMENDATIONS = "/recommendations"
+GATHERED = ("/events", "/action-interactions")  # whose events are written together with those of others
 
 Log = Callable[[bytes], object]
 
@@ -228,6 +232,7 @@ class Application:
     authorise: raises ApiError for who may not call.  log: takes lines of JSON, one for each operation called.
     at_hand: whether a GetRecommendations, of members as its function has them, can be answered in less time than a
     thread takes to begin.  bring_to_hand: makes that true of many, in a thread.
+    commits: through which events are written; None where each call of the dispatcher has written when it returns.
     jobs_by_state, campaign_tps, workers: for whoever asks for metrics, how many jobs wait and run, of each campaign
     that is used what it consumes and what is provisioned, and how many processes answer.
     """
@@ -240,6 +245,7 @@ class Application:
         log: Log,
         at_hand: Callable[[Mapping[str, Any]], bool] = lambda members: False,
         bring_to_hand: Callable[[Sequence[Mapping[str, Any]]], None] = lambda asked: None,
+        commits: Commits | None = None,
         jobs_by_state: Callable[[], Mapping[str, int]] = dict,
         campaign_tps: Callable[[], Mapping[str, tuple[float, float]]] = dict,
         workers: Callable[[], int] = lambda: 1,
@@ -248,10 +254,13 @@ class Application:
         self.dispatcher, self.authorise, self.log = dispatcher, authorise, log
         self.metrics, self.present = Metrics(), Present(jobs_by_state, campaign_tps, workers)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
-        self.waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="event")
         self.at_hand, self.bring_to_hand = at_hand, bring_to_hand
         self.missing: list[tuple[Mapping[str, Any], asyncio.Future]] = []  # by bring_to_hand
         self.bringing: asyncio.Task | None = None
+        self.commits = commits
+        self.writer = ThreadPoolExecutor(1, thread_name_prefix="events")
+        self.unwritten: list[asyncio.Future] = []
+        self.writing: asyncio.Task | None = None
         self.request_ids = _request_ids()
         self.requests_in_flight, self.in_flight = requests_in_flight, 0
         self.untold: list[Done] = []
@@ -280,9 +289,10 @@ class Application:
                             answered = self._perform(scope, answered, request_id)
                         else:
                             answered = await _in(self.threads, self._perform, scope, answered, request_id)
+                elif scope["path"] in GATHERED and self.commits is not None:
+                    answered = await self._gathered(scope, body, request_id)
                 else:
-                    threads = self.waiting if self._is_of_events(scope) else self.threads
-                    answered = await _in(threads, self._answer, scope, body, request_id)
+                    answered = await _in(self.threads, self._answer, scope, body, request_id)
             finally:
                 self.in_flight -= 1
         if not self.untold:
@@ -318,9 +328,39 @@ class Application:
                     done.set_result(None)
         self.bringing = None
 
-    def _is_of_events(self, scope: Mapping[str, Any]) -> bool:
-        operation = model.paths().get(scope["path"])
-        return operation is not None and operation.service == EVENTS
+    async def _gathered(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> wire.Answer:
+        """Answer once the disk has what the call writes, with all others who wait for that: no thread waits."""
+        with self.commits.put_off() as begun:
+            answered = self._answer(scope, body, request_id)
+        if begun:
+            await self._written()
+        for one in begun:
+            if isinstance(one.error, Outdated):
+                return await _in(self.threads, self._answer, scope, body, request_id)
+            if one.error is not None or not one.done:
+                return self._failure(scope, request_id, one.error or RuntimeError("nothing was written"))
+        return answered
+
+    async def _written(self) -> None:
+        """Wait until all that was begun is on disk, or has failed."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self.unwritten.append(done)
+        if self.writing is None:
+            self.writing = loop.create_task(self._write())
+        await done
+
+    async def _write(self) -> None:
+        while self.unwritten:
+            waiting, self.unwritten = self.unwritten, []
+            with suppress(Exception):  # whoever waited looks at what became of its own
+                await _in(self.writer, self.commits.flush)
+            for done in waiting:
+                if not done.done():  # whoever waited may have gone away
+                    done.set_result(None)
+            if self.unwritten:
+                await asyncio.sleep(GATHER_SECONDS)
+        self.writing = None
 
     def _answer(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> wire.Answer:
         prepared = self._prepare(scope, body, request_id)
@@ -392,6 +432,8 @@ def configuration(application: Application) -> uvicorn.Config:
     """How uvicorn is to run the application; sets up this process for it."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GARBAGE)
+    if hasattr(ctypes.CDLL(None), "mallopt"):  # glibc; others have no heap for each thread
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
     logger = logging.getLogger("uvicorn.error")
     logger.handlers, logger.propagate = [_Lines(application.log)], False
     return uvicorn.Config(

@@ -197,6 +197,21 @@ def test_what_no_database_could_hold_is_refused_everywhere(site, shop, personal,
     assert refusal(site.api.create_filter, **made) == expected
 
 
+def test_events_to_a_tracker_or_dataset_that_is_another_by_now_go_there_or_are_refused(site):
+    group = site.group()
+    dataset = site.dataset(group)
+    tracker = site.api.create_event_tracker(name="t", datasetGroupArn=group)
+    here = SimpleNamespace(tracking_id=tracker["trackingId"])
+    put(site, here, {"eventId": "kept"})
+    site.active(tracker["eventTrackerArn"])
+    site.api.delete_event_tracker(eventTrackerArn=tracker["eventTrackerArn"])
+    assert refusal(put, site=site, shop=here) == INVALID
+    assert len(site.export(dataset, "PUT")) == 1
+    again = SimpleNamespace(tracking_id=site.api.create_event_tracker(name="u", datasetGroupArn=group)["trackingId"])
+    put(site, again, {"eventId": "kept"}, {"itemId": "other"})
+    assert sorted(site.export(dataset, "PUT")["ITEM_ID"]) == ["i6", "other"]
+
+
 def test_500_of_20_items_are_20(site, shop, personal, related):
     assert len(site.recommend(personal, userId="u1", numResults=500)) == N_ITEMS
     assert len(site.recommend(related, itemId="i1", numResults=500)) == N_ITEMS - 1
