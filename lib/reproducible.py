@@ -39,8 +39,9 @@ def fix(seed: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ENVIRONMENT["CUBLAS_WORKSPACE_CONFIG"])  # it is not refused late
-    torch.backends.cuda.enable_mem_efficient_sdp(False)  # attention on a GPU whose sums come in any order
+    # without it, which is read at the first product on a GPU, such products are refused
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ENVIRONMENT["CUBLAS_WORKSPACE_CONFIG"])
+    torch.backends.cuda.enable_mem_efficient_sdp(False)  # on a GPU, these add in any order
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a help to find faults, at a tenth of the time
     threadpool_limits(THREADS)

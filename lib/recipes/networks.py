@@ -42,7 +42,8 @@ def hardware(n_events: int) -> Hardware:
     """A GPU where there is one and enough is to be learnt, with bfloat16 if it knows it; else the processor."""
     if n_events < WORTH_MOVING or not torch.cuda.is_available():
         return Hardware(torch.device("cpu"), torch.float32)
-    return Hardware(torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32)
+    known = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Hardware(torch.device("cuda"), torch.bfloat16 if known else torch.float32)
 
 
 class Bag(nn.Module):

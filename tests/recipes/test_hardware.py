@@ -73,7 +73,7 @@ def test_a_gpu_is_taken_where_there_is_one_and_much_to_learn(monkeypatch):
     assert hardware(WORTH_MOVING) == PROCESSOR
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for known, precision in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda known=known: known)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, known=known: known)
         assert hardware(WORTH_MOVING) == Hardware(torch.device("cuda"), precision)
         assert hardware(WORTH_MOVING - 1) == PROCESSOR
 
