@@ -35,7 +35,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lib.resources.errors import ApiError, ThrottlingException
-from lib.service import sigv4, wire
+from lib.service import model, sigv4, wire
 from lib.service.dispatch import Dispatcher, Prepared
 from lib.store.commits import Commits, Outdated
 from lib.store.database import is_full
@@ -400,7 +400,8 @@ class Application:
         untold, self.untold = self.untold, []
         for done in untold:
             self.metrics.count(done)
-        self.log(b"".join(map(_told, untold)))
+        if untold:
+            self.log(b"".join(map(_told, untold)))
 
     async def _health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
