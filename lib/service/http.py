@@ -48,7 +48,8 @@ KEEP_ALIVE_SECONDS = 65
 SHUTDOWN_SECONDS = 3
 REQUESTS_IN_FLIGHT = 256
 THREADS = 32
-GATHER_SECONDS = 0.005  # a transaction costs as much as five calls in it, and others read anew after each
+GATHER_SECONDS = 0.01  # a transaction costs as much as five calls in it, and campaigns look at the store after each
+GATHERED_AT_ONCE = 32  # calls; where so many wait, no more are waited for
 SWITCH_SECONDS = 0.0005  # after which a thread lets others compute: ten times as often as Python's own default
 UNTOLD_SECONDS = 0.1  # after which what was answered is logged and counted
 M_ARENA_MAX = -8  # in malloc.h
@@ -358,7 +359,7 @@ class Application:
             for done in waiting:
                 if not done.done():  # whoever waited may have gone away
                     done.set_result(None)
-            if self.unwritten:
+            if 0 < len(self.unwritten) < GATHERED_AT_ONCE:
                 await asyncio.sleep(GATHER_SECONDS)
         self.writing = None
 
