@@ -58,7 +58,7 @@ MEMORIES = (  # of the transitions in closed form, a short and a long one: withh
     {"decay": 0.82, "future": 0.37, "ridge": 200.0, "alpha": 0.1},
     {"decay": 0.90, "future": 0.37, "ridge": 200.0, "alpha": 0.3},
 )
-COUNTED_DECAY = 0.9  # of the memory of transitions that are counted
+COUNTED = ({"decay": 0.9, "again": False}, {"decay": 0.3, "again": True})  # the latter little more than the last event
 FURTHER_EPOCHS = 2  # of a training that goes on
 REHEARSAL = 1.0  # known users, per new one, that a training which goes on sees again
 
@@ -162,13 +162,15 @@ class SequenceModel:
 
         products: (B, I) of places and items; the first of the parts is made of it.  logits: of the situation.
 
-        Transitions speak of what is new to a user; whether anything is used again, the network knows better.
+        Transitions speak of what is new to a user, for whether anything is used again the network knows better, unless
+        withheld events told otherwise.
         """
         parts = [self._network_scores(requests, products, logits)]
         if self.transitions is not None:
             closed = self.transitions.scores([request.history for request in requests])
-            for row, request in zip(closed, requests):
-                row[request.history.items] = 0
+            if not self.transitions.again:
+                for row, request in zip(closed, requests):
+                    row[request.history.items] = 0
             parts.append(closed)
         if self.choice is not None:
             now = np.array([request.now for request in requests])
@@ -195,6 +197,7 @@ class SequenceModel:
             "plan": asdict(self.plan),
             "epochs": self.epochs,
             "decay": None if self.transitions is None else self.transitions.decay,
+            "again": self.transitions is not None and self.transitions.again,
             "features": {side: columns.settings() for side, columns in self.features.items()},
         }
         files.write(folder, self.catalogue, settings, arrays)
@@ -285,7 +288,9 @@ def load(folder: Path) -> SequenceModel:
         table=torch.from_numpy(arrays["table"]),
         features=known,
         situation=Situation.load(part("situation.")),
-        transitions=Transitions.load(part("transitions."), settings["decay"]) if plan.closed else None,
+        transitions=Transitions.load(part("transitions."), settings["decay"], settings["again"])
+        if plan.closed
+        else None,
         choice=Situation.load(part("choice.")) if "choice.logits" in arrays else None,
         likeness=Likeness.load(part("likeness.")) if "choice.logits" in arrays else None,
         blend=arrays["blend"],
@@ -413,13 +418,11 @@ def _transitions(train: Histories, n_items: int, plan: Plan, start: SequenceMode
     """The transitions to choose from; those of the kind that ``start`` has."""
     if not plan.closed:
         return [None]
-    out = []
-    for memory in MEMORIES:
-        if not start or (not start.transitions.counted and start.transitions.decay == memory["decay"]):
-            out.append(transitions.fit(train, n_items, **memory))
-    if not start or start.transitions.counted:
-        out.append(transitions.count(train, n_items, decay=COUNTED_DECAY))
-    return out
+    kinds = [(transitions.fit, memory) for memory in MEMORIES] + [(transitions.count, memory) for memory in COUNTED]
+    if start:
+        same = start.transitions.counted, start.transitions.decay
+        kinds = [(fit, memory) for fit, memory in kinds if (fit is transitions.count, memory["decay"]) == same]
+    return [fit(train, n_items, **memory) for fit, memory in kinds]
 
 
 def _sizes(known: Mapping[str, Features]) -> dict[str, tuple[int, int]]:

@@ -41,13 +41,14 @@ class Transitions:
     """items: (J,) int32, the catalogue positions that the weights are about.
 
     weights: (J, J) float32, an array or, where they are counted, CSR.  place: (I,) int32, where an item stands in
-    ``items``, -1 for nowhere.  decay: gamma of the past.
+    ``items``, -1 for nowhere.  decay: gamma of the past.  again: whether they tell too what a user takes again.
     """
 
     items: np.ndarray
     weights: np.ndarray | sparse.csr_matrix
     place: np.ndarray
     decay: float
+    again: bool = False
 
     def arrays(self) -> dict[str, np.ndarray]:
         weights = {"weights": self.weights}
@@ -56,11 +57,11 @@ class Transitions:
         return {"items": self.items, "place": self.place, **weights}
 
     @classmethod
-    def load(cls, arrays: Mapping[str, np.ndarray], decay: float) -> "Transitions":
+    def load(cls, arrays: Mapping[str, np.ndarray], decay: float, again: bool) -> "Transitions":
         items, place, weights = arrays["items"], arrays["place"], arrays["weights"]
         if "ends" in arrays:
             weights = sparse.csr_matrix((weights, arrays["followers"], arrays["ends"]), (len(items), len(items)))
-        return cls(items, weights, place, decay)
+        return cls(items, weights, place, decay, again)
 
     @property
     def counted(self) -> bool:
@@ -74,11 +75,11 @@ class Transitions:
         if self.counted:
             row = np.repeat(np.arange(len(histories)), np.diff(found.indptr))
             out[row, self.items[found.indices]] = np.log1p(found.data / DOUBT)
-            return out
-        np.maximum(found, 0, out=found)
-        found /= DOUBT
-        found += 1
-        out[:, self.items] = np.log(found, out=found)  # numpy takes eight at once, of log1p one
+        else:
+            np.maximum(found, 0, out=found)
+            found /= DOUBT
+            found += 1
+            out[:, self.items] = np.log(found, out=found)  # numpy takes eight at once, of log1p one
         return out
 
     def pasts(self, histories: Sequence[History]) -> sparse.csr_matrix:
@@ -138,7 +139,7 @@ def fit(
     return Transitions(items, np.ascontiguousarray(weights, dtype=np.float32), place, decay)
 
 
-def count(histories: Histories, n_items: int, *, decay: float) -> Transitions:
+def count(histories: Histories, n_items: int, *, decay: float, again: bool) -> Transitions:
     """Count which items follow which, over all items with interactions.  decay: as in ``fit``."""
     items = np.unique(histories.items).astype(np.int32)
     place = np.full(n_items, -1, np.int32)
@@ -149,7 +150,7 @@ def count(histories: Histories, n_items: int, *, decay: float) -> Transitions:
     for begin, end in pairwise(steps.indptr):
         strength = steps.data[begin:end]
         rows.append(places.strongest(strength / (strength.sum() + PRIOR), steps.indices[begin:end], KEPT))
-    return Transitions(items, places.gathered(rows), place, decay)
+    return Transitions(items, places.gathered(rows), place, decay, again)
 
 
 def _add(matrix: np.ndarray, pairs: sparse.csr_matrix, weight: float) -> None:

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib import reproducible
 from lib.data.datasets import Datasets, histories
-from lib.recipes import RECIPES, sequences
+from lib.recipes import RECIPES, sequences, transitions
 from lib.recipes.recipe import Request
 
 
@@ -36,12 +38,23 @@ def asked(model):
 
 def test_transitions_speak_of_what_is_new_to_a_user_alone(model):
     requests = asked(model)
+    model = replace(model, transitions=replace(model.transitions, again=False))
     closed = model.components(requests)[1]
     seen = np.zeros(closed.shape, dtype=bool)
     for row, request in zip(seen, requests):
         row[request.history.items] = True
     assert not closed[seen].any()
     assert closed[~seen].max() > 0
+
+
+def test_transitions_that_tell_what_is_taken_again_keep_what_they_say_of_it(model):
+    requests = asked(model)
+    done = histories(walks().interactions, model.catalogue)
+    counted = transitions.count(done, len(model.catalogue.item_ids), decay=0.3, again=True)
+    told = counted.scores([request.history for request in requests])
+    found = replace(model, transitions=counted).components(requests)[1]
+    np.testing.assert_array_equal(found, told)
+    assert any(row[request.history.items].any() for row, request in zip(told, requests))
 
 
 def test_without_impressions_ranking_is_recommending():

@@ -60,7 +60,7 @@ def test_rare_items_are_left_out_and_score_nothing():
 
 def test_counted_weights_are_shares_of_the_steps_that_follow_an_item_written_out():
     done, n_items = some_histories(n_users=6)
-    model = transitions.count(done, n_items, decay=0.5)
+    model = transitions.count(done, n_items, decay=0.5, again=True)
     steps = np.zeros((n_items, n_items))
     for user in range(len(done.user_ids)):
         items = done[user].items
@@ -80,7 +80,7 @@ def test_counted_weights_are_shares_of_the_steps_that_follow_an_item_written_out
 def test_counted_transitions_know_rare_items_and_keep_the_strongest_followers_alone(monkeypatch):
     monkeypatch.setattr(transitions, "KEPT", 2)
     done, n_items = some_histories(n_users=40)
-    model = transitions.count(done, n_items, decay=0.5)
+    model = transitions.count(done, n_items, decay=0.5, again=True)
     assert len(model.items) == len(np.unique(done.items))
     assert np.diff(model.weights.indptr).max() == 2
 
@@ -90,7 +90,7 @@ def test_kept_transitions_score_as_they_did(counted):
     done, n_items = some_histories(n_users=40)
     model = transitions.fit(done, n_items, decay=0.5, future=0.3, ridge=1.0, alpha=0.1)
     if counted:
-        model = transitions.count(done, n_items, decay=0.5)
-    again = transitions.Transitions.load(model.arrays(), model.decay)
+        model = transitions.count(done, n_items, decay=0.5, again=True)
+    again = transitions.Transitions.load(model.arrays(), model.decay, model.again)
     assert again.counted == counted
     np.testing.assert_array_equal(again.scores([done[3]]), model.scores([done[3]]))
