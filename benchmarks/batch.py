@@ -1,10 +1,13 @@
 """Batch inference against the same questions asked one by one: processor time a line, both in one run, and the ratio.
 
-A sequence recipe on made-up data of 10,000 items, then popularity for a million users on 50,000 items, answer one
-request after another over HTTP (a client that waits for each answer), and a batch job's lines in a worker of its own.
-``python benchmarks/batch.py [USERS]``
+A sequence recipe on made-up data of 10,000 items, then popularity and the sequence recipe for a million users on 50,000
+items, answer one request after another over HTTP (a client that waits for each answer), and a batch job's lines in a
+worker of its own.  The last was trained on a few users; the others' events came since.
+``python benchmarks/batch.py [--users USERS] [short popular long …]``; the script ends with status 1 where a job for a
+million users takes 1.5 GiB or more.
 """
 
+import argparse
 import json
 import os
 import resource
@@ -24,22 +27,14 @@ from botocore import UNSIGNED
 from botocore.config import Config
 
 from lib import jobs, load, reproducible
+from lib.data.schema import propose
 from lib.resources import OPERATIONS
 from lib.resources.account import no_wake
 
 ROLE = "arn:aws:iam::123456789012:role/benchmark"
-SCHEMA = {
-    "type": "record",
-    "name": "Interactions",
-    "namespace": "com.amazonaws.personalize.schema",
-    "fields": [
-        {"name": "USER_ID", "type": "string"},
-        {"name": "ITEM_ID", "type": "string"},
-        {"name": "TIMESTAMP", "type": "long"},
-    ],
-    "version": "1.0",
-}
+SEQUENCE, POPULAR = "aws-user-personalization-v2", "aws-popularity-count"
 LARGE = 1_000_000  # users
+MOST_GIB = 1.5
 REQUESTS = 600
 ENVIRONMENT = {**reproducible.environment(), "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
 
@@ -71,15 +66,12 @@ class Bench:
 
     def version(self, table: pd.DataFrame, recipe: str) -> str:
         """A version trained on a table of interactions."""
-        table.to_csv(self.data / "interactions.csv", index=False)
         group = self.create_dataset_group(name="bench")["datasetGroupArn"]
-        schema = self.create_schema(name="interactions", schema=json.dumps(SCHEMA))["schemaArn"]
-        dataset = self.create_dataset(
+        schema = self.create_schema(name="interactions", schema=propose(table, "INTERACTIONS"))["schemaArn"]
+        self.dataset = self.create_dataset(
             name="interactions", schema_arn=schema, dataset_group_arn=group, dataset_type="INTERACTIONS"
         )["datasetArn"]
-        source = {"dataLocation": "s3://data/interactions.csv"}
-        arn = self.create_dataset_import_job(job_name="bench", dataset_arn=dataset, data_source=source, role_arn=ROLE)
-        self.work("describe_dataset_import_job", dataset_import_job_arn=arn["datasetImportJobArn"])
+        self.load(table, "FULL")
         recipe = f"arn:aws:personalize:::recipe/{recipe}"
         solution = self.create_solution(
             name="bench", dataset_group_arn=group, recipe_arn=recipe, perform_auto_training=False
@@ -87,6 +79,18 @@ class Bench:
         version = self.create_solution_version(solution_arn=solution)["solutionVersionArn"]
         self.work("describe_solution_version", solution_version_arn=version)
         return version
+
+    def load(self, table: pd.DataFrame, mode: str) -> None:
+        """Import interactions: FULL in place of those that are there, INCREMENTAL beside them."""
+        table.to_csv(self.data / "interactions.csv", index=False)
+        arn = self.create_dataset_import_job(
+            job_name=f"bench-{len(table)}",
+            dataset_arn=self.dataset,
+            data_source={"dataLocation": "s3://data/interactions.csv"},
+            role_arn=ROLE,
+            import_mode=mode,
+        )
+        self.work("describe_dataset_import_job", dataset_import_job_arn=arn["datasetImportJobArn"])
 
     def batch(self, version: str, users: np.ndarray) -> tuple[float, float]:
         """Processor seconds of a batch job for these users, loading included, and the worker's most memory in GiB."""
@@ -150,8 +154,8 @@ def one_by_one(bench: Bench, version: str, users: np.ndarray) -> tuple[float, fl
     return with_boto3, bare
 
 
-def compare(title: str, bench: Bench, version: str, users: np.ndarray) -> None:
-    """Print what it costs to answer these users one by one and all at once."""
+def compare(title: str, bench: Bench, version: str, users: np.ndarray) -> float:
+    """Print what it costs to answer these users one by one and all at once; gives the most GiB that took."""
     asked = np.unique(users)
     with_boto3, bare = one_by_one(bench, version, asked[:: max(1, len(asked) // REQUESTS)][:REQUESTS])
     short, _ = bench.batch(version, users[: len(users) // 5])
@@ -162,24 +166,49 @@ def compare(title: str, bench: Bench, version: str, users: np.ndarray) -> None:
     print(f"  one by one, a bare client   {1e6 * bare:8.0f} µs")
     ratios = f"1/{with_boto3 / cost:.1f} of boto3, 1/{bare / cost:.1f} of bare"
     print(f"  batch                       {1e6 * cost:8.0f} µs, {ratios}")
-    print(f"  batch, with loading         {long:8.0f} s for all lines, {memory:.2f} GiB of memory at most")
+    print(f"  batch, with loading         {long:8.0f} s for all lines, {memory:.2f} GiB of memory at most", flush=True)
+    return memory
 
 
-def main() -> None:
-    """Print the rates and their ratios."""
-    users = int(sys.argv[1]) if len(sys.argv) > 1 else LARGE
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder, "sequence"))
-        version = bench.version(interactions(3_000, 10_000, 30), "aws-user-personalization-v2")
-        everybody = np.tile([f"u{n}" for n in range(3_000)], 5)
-        compare("aws-user-personalization-v2, 10,000 items, 30 events a user", bench, version, everybody)
-        bench = Bench(Path(folder, "large"))
-        version = bench.version(interactions(users, 50_000, 3), "aws-popularity-count")
-        everybody = np.array([f"u{n}" for n in range(users)])
-        compare(f"aws-popularity-count, 50,000 items, {users:,} users, 3 events each", bench, version, everybody)
+def short(bench: Bench, n_users: int) -> float:
+    """The sequence recipe for few users."""
+    version = bench.version(interactions(3_000, 10_000, 30), SEQUENCE)
+    everybody = np.tile([f"u{n}" for n in range(3_000)], 5)
+    return compare(f"{SEQUENCE}, 10,000 items, 30 events a user", bench, version, everybody)
+
+
+def popular(bench: Bench, n_users: int) -> float:
+    """Popularity for many users."""
+    version = bench.version(interactions(n_users, 50_000, 3), POPULAR)
+    return compare(f"{POPULAR}, 50,000 items, {n_users:,} users, 3 events each", bench, version, _users(n_users))
+
+
+def long(bench: Bench, n_users: int) -> float:
+    """The sequence recipe for many users."""
+    version = bench.version(interactions(3_000, 50_000, 30), SEQUENCE)
+    bench.load(interactions(n_users, 50_000, 3), "INCREMENTAL")
+    return compare(f"{SEQUENCE}, 50,000 items, {n_users:,} users, 3 events each", bench, version, _users(n_users))
+
+
+def main() -> int:
+    """Print the rates and their ratios; 1 where a job takes too much memory."""
+    parts = {one.__name__: one for one in (short, popular, long)}
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", default=list(parts))
+    parser.add_argument("--users", type=int, default=LARGE)
+    options = parser.parse_args()
+    most = 0.0
+    for name in options.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            most = max(most, parts[name](Bench(Path(folder, name)), options.users))
+    return int(most >= MOST_GIB)
+
+
+def _users(n: int) -> np.ndarray:
+    return np.array([f"u{number}" for number in range(n)])
 
 
 if __name__ == "__main__":
     if os.environ.get("OMP_NUM_THREADS") != str(reproducible.THREADS):
         reproducible.launch([sys.executable, *sys.argv])
-    main()
+    sys.exit(main())

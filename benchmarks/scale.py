@@ -5,8 +5,10 @@ to one of its few successors or to another of the topic.  Items grow from 1,000 
 come a million items that ten users know a few of.  Each fit reads Parquet and runs in a process of its own; beside its
 cost stands the share of withheld next items found among ten, all items ranked, so that a quick fit that learns nothing
 shows.
-``python benchmarks/scale.py [--sizes 10000,…,items] [METHOD …]``; the script ends with status 1 where ten million
-interactions take 6 GiB or more, or where the seconds from one million to ten grow by an exponent above 1.1.
+``python benchmarks/scale.py [--whole] [--sizes 10000,…,items] [METHOD …]``; with ``--whole`` each trains as a solution
+version does: split, fit, evaluation on a tenth of the users, whose very next item is what ten shall hold, and the
+served fit.  The script ends with status 1 where ten million interactions take 6 GiB or more, or where the seconds from
+one million to ten grow by an exponent above 1.1.
 """
 
 import argparse
@@ -15,17 +17,17 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib import reproducible
+from lib import reproducible, training
 from lib.data import schema, tables
 from lib.data.datasets import Datasets, histories
 from lib.recipes import RECIPES
-from lib.recipes.recipe import Request
+from lib.recipes.recipe import Progress, Request
 
 METHODS = ("aws-user-personalization-v2", "aws-similar-items", "aws-popularity-count")
 SIZES = ("10000", "100000", "1000000", "10000000", "items")
@@ -38,36 +40,12 @@ SESSION_ENDS = 0.2
 MINUTE, DAY, BEGIN = 60, 86_400, 1_600_000_000
 ASKED, FOUND = 1_000, 10  # users whose newest event is withheld, and how many items may hold it
 ASKED_AT_ONCE = 32
-SCHEMAS = {
-    "INTERACTIONS": {
-        "type": "record",
-        "name": "Interactions",
-        "namespace": "com.amazonaws.personalize.schema",
-        "fields": [
-            {"name": "USER_ID", "type": "string"},
-            {"name": "ITEM_ID", "type": "string"},
-            {"name": "TIMESTAMP", "type": "long"},
-            {"name": "EVENT_TYPE", "type": "string"},
-        ],
-        "version": "1.0",
-    },
-    "ITEMS": {
-        "type": "record",
-        "name": "Items",
-        "namespace": "com.amazonaws.personalize.schema",
-        "fields": [
-            {"name": "ITEM_ID", "type": "string"},
-            {"name": "CATEGORY", "type": "string", "categorical": True},
-            {"name": "PRICE", "type": "float"},
-        ],
-        "version": "1.0",
-    },
-}
+ROWS_OF_SCHEMA = 10_000  # that a schema is proposed from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one fit took: processor seconds and peak GiB of its process, and the share of withheld items it finds."""
+    """What a training took: processor seconds and peak GiB of its process, and the share of withheld items it finds."""
 
     seconds: float
     gib: float
@@ -119,7 +97,7 @@ def interactions(n_events: int, items: int, users: int, rng: np.random.Generator
 
 
 def write(folder: Path, size: str) -> None:
-    """Interactions and Items of a size as Parquet."""
+    """Interactions and Items of a size as Parquet, and their schemas."""
     rng = np.random.default_rng(0)
     if size == "items":
         n_events, items, users = ASKED, MANY_ITEMS, 10
@@ -141,20 +119,17 @@ def write(folder: Path, size: str) -> None:
     ):
         (folder / name).mkdir(parents=True)
         table.to_parquet(folder / name / "part.parquet", index=False)
+        (folder / f"{name}.avsc").write_text(schema.propose(table[:ROWS_OF_SCHEMA], name))
 
 
 def fit(method: str, folder: Path) -> None:
     """Train on all but the newest event of some users, and print the seconds and what was found, as JSON."""
-    parsed = {kind: schema.parse(json.dumps(text), kind) for kind, text in SCHEMAS.items()}
-    table = tables.read([folder / "interactions"])
+    data = _read(folder)
+    table = data.interactions
     newest = np.flatnonzero(~table["USER_ID"].duplicated(keep="last").to_numpy())
     last = np.sort(np.random.default_rng(1).choice(newest, min(len(newest), ASKED, len(table) // 10), replace=False))
     withheld = table.iloc[last]
-    data = Datasets(
-        interactions=table.drop(index=last).reset_index(drop=True),
-        items=tables.read([folder / "items"]),
-        schemas=parsed,
-    )
+    data = replace(data, interactions=table.drop(index=last).reset_index(drop=True))
     del table
     recipe = RECIPES[method]
     reproducible.fix(20)
@@ -178,9 +153,20 @@ def fit(method: str, folder: Path) -> None:
     print(json.dumps({**used, "found": hits / max(1, len(wanted))}))
 
 
-def measure(method: str, folder: Path) -> Cost:
-    """Fit in a process of its own.  Raises RuntimeError where it fails."""
-    command = [sys.executable, __file__, "--fit", method, str(folder)]
+def whole(method: str, folder: Path) -> None:
+    """Train as a solution version does, and print the seconds and what its evaluation found, as JSON."""
+    recipe = RECIPES[method]
+    with tempfile.TemporaryDirectory() as name:
+        training.train(recipe, _read(folder), recipe.values({}), seed=20, folder=Path(name), progress=_tell)
+        used = _used()
+        table = pd.read_parquet(Path(name) / "evaluation.parquet")
+    hits = [item in shown[:FOUND] for item, shown in zip(table["NEXT"], table["RECOMMENDED"])]
+    print(json.dumps({**used, "found": float(np.mean(hits))}))
+
+
+def measure(way: str, method: str, folder: Path) -> Cost:
+    """Train in a process of its own.  way: ``--fit`` or ``--train``.  Raises RuntimeError where it fails."""
+    command = [sys.executable, __file__, way, method, str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return Cost(**json.loads(done.stdout))
 
@@ -190,8 +176,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("methods", nargs="*", default=METHODS)
     parser.add_argument("--sizes", default=",".join(SIZES))
+    parser.add_argument("--whole", action="store_true", help="split, evaluation and served fit too")
     parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--fit", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.write:
         write(Path(options.write[0]), options.write[1])
@@ -199,12 +187,16 @@ def main() -> int:
     if options.fit:
         fit(options.fit[0], Path(options.fit[1]))
         return 0
+    if options.train:
+        whole(options.train[0], Path(options.train[1]))
+        return 0
+    way = "--train" if options.whole else "--fit"
     costs: dict[tuple[str, str], Cost] = {}
     for size in options.sizes.split(","):
         with tempfile.TemporaryDirectory() as name:
             subprocess.run([sys.executable, __file__, "--write", name, size], check=True)
             for method in options.methods:
-                cost = costs[method, size] = measure(method, Path(name))
+                cost = costs[method, size] = measure(way, method, Path(name))
                 what = "a million items" if size == "items" else f"{int(size):,} events, {n_items(int(size)):,} items"
                 print(
                     f"{method:28} {what:32} {cost.seconds:8.1f} CPU s {cost.gib:6.2f} GiB  HR@{FOUND} {cost.found:.3f}",
@@ -219,6 +211,24 @@ def main() -> int:
             print(f"{method:28} seconds grow by the power {exponent:.2f} from {LARGE // 10:,} to {LARGE:,} events")
             passed |= exponent > MOST_EXPONENT
     return int(passed)
+
+
+def _read(folder: Path) -> Datasets:
+    """What ``write`` left there."""
+    return Datasets(
+        interactions=tables.read([folder / "interactions"]),
+        items=tables.read([folder / "items"]),
+        schemas={
+            kind: schema.parse((folder / f"{kind.lower()}.avsc").read_text(), kind)
+            for kind in ("INTERACTIONS", "ITEMS")
+        },
+    )
+
+
+def _tell(step: Progress) -> None:
+    """Where a training is, on standard error."""
+    cost = "{seconds:.1f} CPU s, {gib:.2f} GiB".format(**_used())
+    print(f"{step.step} of {step.steps}: {cost}", file=sys.stderr, flush=True)
 
 
 def _ids(letter: str, n: int) -> pd.api.extensions.ExtensionArray:

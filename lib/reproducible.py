@@ -13,6 +13,7 @@ THREADS = 2
 
 ENVIRONMENT = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
+    "CUBLAS_WORKSPACE_CONFIG": ":16:8",  # matrix products and recurrent networks on a GPU
     "MKL_CBWR": "AVX2,STRICT",  # torch's matrix products: conditional numerical reproducibility
     "MKL_DYNAMIC": "FALSE",  # a busy or small machine may not change the number of threads
     "MKL_NUM_THREADS": str(THREADS),
@@ -38,6 +39,10 @@ def fix(seed: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
+    # without it, which is read at the first product on a GPU, such products are refused
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ENVIRONMENT["CUBLAS_WORKSPACE_CONFIG"])
+    torch.backends.cuda.enable_mem_efficient_sdp(False)  # on a GPU, these add in any order
+    torch.backends.cuda.enable_cudnn_sdp(False)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a help to find faults, at a tenth of the time
     threadpool_limits(THREADS)
 

@@ -1,7 +1,7 @@
 """A training under way, kept after each epoch in one file, so that one that was killed goes on from there.
 
 What goes on gives the same bytes as what was never killed: weights, their average, the best so far, the optimiser's
-moments and both generators are kept.
+moments and both generators are kept.  It may go on on another device, but then draws other chances there.
 """
 
 import json
@@ -19,6 +19,7 @@ from lib.recipes.networks import Trainer
 from lib.recipes.recipe import Progress
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW knows of a parameter
+BESIDE = ("step.", "chances.")  # what stays on the processor
 
 
 def keep(
@@ -31,12 +32,12 @@ def keep(
     """Write the state of a training.  best: weights.  heard: what progress was told so far.  plan: what it trains."""
     arrays = {}
     for number, parameter in enumerate(trainer.network.parameters()):
-        arrays[f"present.{number}"] = parameter.detach().numpy()
-        arrays[f"average.{number}"] = trainer.average[number].numpy()
-        arrays[f"best.{number}"] = best[number].numpy()
+        arrays[f"present.{number}"] = parameter.detach()
+        arrays[f"average.{number}"] = trainer.average[number]
+        arrays[f"best.{number}"] = best[number]
         for moment, value in trainer.optimiser.state.get(parameter, {}).items():
-            arrays[f"{moment}.{number}"] = value.numpy()
-    arrays["chances"] = torch.get_rng_state().numpy()
+            arrays[f"{moment}.{number}"] = value
+    arrays[f"chances.{_generator(trainer).device.type}"] = _generator(trainer).get_state()
     state = {
         "plan": plan,
         "steps": trainer.steps,
@@ -44,7 +45,7 @@ def keep(
         "heard": [[step.step, step.steps, dict(step.measures)] for step in heard],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.ascontiguousarray(array.cpu().numpy()) for name, array in arrays.items()}
     files.replace(path, save(contiguous, {"state": json.dumps(state)}))
 
 
@@ -66,6 +67,10 @@ def resume(path: Path, trainer: Trainer, plan: Mapping[str, object]) -> tuple[li
         for number in numbers
     ):
         return [], []
+    chances = _generator(trainer)
+    if f"chances.{chances.device.type}" in tensors:
+        chances.set_state(tensors[f"chances.{chances.device.type}"])
+    tensors = {name: value if name.startswith(BESIDE) else value.to(trainer.device) for name, value in tensors.items()}
     trainer.put_back([tensors[f"present.{number}"] for number in numbers])
     trainer.average = [tensors[f"average.{number}"] for number in numbers]
     for number, parameter in enumerate(parameters):
@@ -74,6 +79,12 @@ def resume(path: Path, trainer: Trainer, plan: Mapping[str, object]) -> tuple[li
             trainer.optimiser.state[parameter].update(known)
     trainer.steps = state["steps"]
     trainer.rng.bit_generator.state = state["rng"]
-    torch.set_rng_state(tensors["chances"])
     heard = [Progress(step=step, steps=steps, measures=measures) for step, steps, measures in state["heard"]]
     return [tensors[f"best.{number}"] for number in numbers], heard
+
+
+def _generator(trainer: Trainer) -> torch.Generator:
+    """What draws the dropout: each GPU has its own."""
+    if trainer.device.type == "cuda":
+        return torch.cuda.default_generators[torch.cuda.current_device()]
+    return torch.default_generator

@@ -8,6 +8,7 @@ anyone would take.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sparse
@@ -27,9 +28,25 @@ MEASURED_AT_ONCE = 32  # users
 MEASURED_CELLS = 2**24  # events x items at once
 WARM_UP = 50  # steps until the full learning rate
 REPEAT_RATE = 0.05  # learning rate of the few weights of repetition, which are logits
+WORTH_MOVING = 200_000  # events; fewer are learnt in a minute, and the same on every machine, without a GPU
 LAGS = 8  # events since an item was used: 1, 2, 3, 4, up to 8, 16, 32, more
 GAPS = 24  # time between events, in powers of two seconds
 VISIT = 10  # of these, below which the time until what comes next says no more than that the visit goes on
+
+
+class Hardware(NamedTuple):
+    """Where a training computes, and how precisely its body and products; weights and optimiser are float32."""
+
+    device: torch.device
+    precision: torch.dtype
+
+
+def hardware(n_events: int) -> Hardware:
+    """A GPU where there is one and enough is to be learnt, with bfloat16 if it knows it; else the processor."""
+    if n_events < WORTH_MOVING or not torch.cuda.is_available():
+        return Hardware(torch.device("cpu"), torch.float32)
+    known = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Hardware(torch.device("cuda"), torch.bfloat16 if known else torch.float32)
 
 
 class Bag(nn.Module):
@@ -290,24 +307,24 @@ class Rows:
 
     def read(self, rows: np.ndarray, average: Tensor) -> Tensor:
         """(J, D) rows of the table, which this brings up to date, as it does the average (I, D)."""
-        index, since = torch.from_numpy(rows), self.last[rows]
+        index, since = self._put(rows), self.last[rows]
         first, second = self.betas
         m, v, mine = self.state["exp_avg"][index], self.state["exp_avg_sq"][index], self.table.detach()[index]
         way = m / (v.sqrt() + EPSILON)
-        mine *= _column(np.exp(self.decayed[self.now] - self.decayed[since]))
-        mine -= _column(self.carried[since]) * way
+        mine *= self._column(np.exp(self.decayed[self.now] - self.decayed[since]))
+        mine -= self._column(self.carried[since]) * way
         self.table.detach()[index] = mine
         left = np.exp(self.kept[self.now] - self.kept[since])
         lag = self.behind[since] * np.exp(self.kept[self.now]) - left * self.carried[since]
-        average[index] = torch.lerp(mine, average[index], _column(left)) + _column(lag) * way
-        self.state["exp_avg"][index] = m * _column(first ** (self.now - since))
-        self.state["exp_avg_sq"][index] = v * _column(second ** (self.now - since))
+        average[index] = torch.lerp(mine, average[index], self._column(left)) + self._column(lag) * way
+        self.state["exp_avg"][index] = m * self._column(first ** (self.now - since))
+        self.state["exp_avg_sq"][index] = v * self._column(second ** (self.now - since))
         self.last[rows] = self.now
         return mine
 
     def step(self, rows: np.ndarray, gradient: Tensor, average: Tensor, *, number: int, rate: float, keep: float):
         """One step of rows that were just read.  number: of the step, from 1.  keep: what the average keeps."""
-        index = torch.from_numpy(rows)
+        index = self._put(rows)
         first, second = self.betas
         m = torch.lerp(gradient, self.state["exp_avg"][index], first)
         v = torch.lerp(gradient.square(), self.state["exp_avg_sq"][index], second)
@@ -332,13 +349,18 @@ class Rows:
             self.read(np.arange(begin, min(begin + MANY_ITEMS, len(self.table))), average)
         self.state["step"] = torch.tensor(float(number))
 
+    def _put(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.table.device)
 
-def _column(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32))[:, None]
+    def _column(self, values: np.ndarray) -> Tensor:
+        return self._put(values.astype(np.float32))[:, None]
 
 
 class Trainer:
-    """One network, its optimiser, and a slowly moving average of its weights, which is what is used."""
+    """One network, its optimiser, and a slowly moving average of its weights, which is what is used.
+
+    All of it lies on one device until ``finish``; chances other than dropout are drawn by ``rng``, beside it.
+    """
 
     def __init__(
         self,
@@ -352,9 +374,15 @@ class Trainer:
         learning_rate: float,
         decay: float,
         rng: np.random.Generator,
+        on: Hardware | None = None,
     ):
-        """situation: (M, I) float32 logits of the moments.  length: of windows.  n_tokens: events a step."""
-        self.network, self.events, self.item_features, self.situation = network, events, items, situation
+        """situation: (M, I) float32 logits of the moments.  length: of windows.  n_tokens: events a step.
+
+        on: where to compute, by default what ``hardware`` chooses.
+        """
+        self.device, self.precision = on or hardware(len(events.items))
+        self.network, self.events, self.item_features = network.to(self.device), events, items
+        self.situation = self._put(situation)
         self.length, self.n_tokens, self.rng = length, n_tokens, rng
         counts = np.bincount(events.items, minlength=situation.shape[1])
         self.seen = np.flatnonzero(counts)
@@ -380,7 +408,7 @@ class Trainer:
         if self.rows:
             self.rows.begin(len(steps))
         for spans in steps:
-            loss = self._step(spans, keep=1 - 1 / max(10, min(self.steps + 1, len(steps))))
+            loss = float(self._step(spans, keep=1 - 1 / max(10, min(self.steps + 1, len(steps)))))
             size = int((spans[:, 1] - spans[:, 0]).sum())
             total, n = total + loss * size, n + size
         if self.rows:
@@ -395,8 +423,8 @@ class Trainer:
         rows = np.union1d(self.seen, events.items)
         total = 0.0
         at_once = int(np.clip(MEASURED_CELLS // (len(rows) * n_last.max()), 1, MEASURED_AT_ONCE))
-        with torch.inference_mode():
-            table = self._table(self.network.item[torch.from_numpy(rows)], rows, np.isin(rows, self.seen))
+        with torch.no_grad():
+            table = self._table(self.network.item[self._put(rows)], rows, np.isin(rows, self.seen))
             for begin in range(0, len(spans), at_once):
                 some = slice(begin, begin + at_once)
                 skip = spans[some, 1] - spans[some, 0] - n_last[some]
@@ -404,6 +432,11 @@ class Trainer:
                 total += float(loss) * int(n_last[some].sum())
         self.put_back(present)
         return total / int(n_last.sum())
+
+    def finish(self) -> None:
+        """Leave the averaged weights in the network, which the processor serves."""
+        self.use_average()
+        self.network.cpu()
 
     def use_average(self) -> list[Tensor]:
         """Put the averaged weights in place; returns the present ones for ``put_back``."""
@@ -416,7 +449,7 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_copy_(list(self.network.parameters()), weights)
 
-    def _step(self, spans: np.ndarray, keep: float) -> float:
+    def _step(self, spans: np.ndarray, keep: float) -> Tensor:
         self.steps += 1
         self.optimiser.param_groups[0]["lr"] = self.learning_rate * min(1.0, self.steps / WARM_UP)
         events = self.events
@@ -426,7 +459,7 @@ class Trainer:
         rows, log_share = self._candidates(needed, int((spans[:, 1] - spans[:, 0]).sum()))
         average = self.average[self.item_place]
         item = self.network.item
-        own = self.rows.read(rows, average).requires_grad_() if self.rows else item[torch.from_numpy(rows)]
+        own = self.rows.read(rows, average).requires_grad_() if self.rows else item[self._put(rows)]
         table = self._table(own, rows, self.rng.random(len(rows)) >= self.dropped[rows])
         loss = self._loss(events, spans, skip, rows, log_share, table)
         self.optimiser.zero_grad(set_to_none=True)
@@ -440,11 +473,11 @@ class Trainer:
             if self.rows:
                 rate = self.optimiser.param_groups[0]["lr"]
                 self.rows.step(rows, own.grad, average, number=self.steps, rate=rate, keep=keep)
-        return float(loss.detach())
+        return loss.detach()
 
     def _table(self, own: Tensor, rows: np.ndarray, known: np.ndarray) -> Tensor:
         """(J, D) the items of these rows; known: (J,) bool, whether their own vectors (J, D) count."""
-        return self.network.items(own, torch.from_numpy(known.astype(np.float32)), self.item_features[rows])
+        return self.network.items(own, self._put(known.astype(np.float32)), self._features(self.item_features, rows))
 
     def _loss(
         self,
@@ -469,31 +502,40 @@ class Trainer:
         target = place[predicted]  # (N,) events
 
         local = np.searchsorted(rows, np.where(valid, events.items[place], rows[0]))
-        history = torch.from_numpy(local[:, :-1])
-        types, gaps = (torch.from_numpy(values[place[:, :-1]]) for values in (events.types, events.gaps))
-        pauses = torch.from_numpy(pause_codes(events.gaps[place[:, 1:]]))
-        users = self.network.user_features(events.users[user])
-        users = users if isinstance(users, Tensor) else table.new_zeros(len(spans), table.size(1))
-        places = self.network(table, history, types, gaps, pauses, users)[torch.from_numpy(predicted)]  # (N, D)
-        told = torch.from_numpy((self.rng.random((len(target), 1)) >= CONTEXT_DROPOUT).astype(np.float32))
-        places = places + self.network.context(events.context[target]) * (told if self.network.training else 1.0)
-
-        offset = torch.from_numpy(self.situation[:, rows] - (0 if log_share is None else log_share))
-        logits = torch.addmm(offset[torch.from_numpy(events.moments[target])], places, table.T)
         row, step = np.nonzero(predicted)
+        history, of, answer = self._put(local[:, :-1]), self._put(row), self._put(local[predicted])
+        types, gaps = (self._put(values[place[:, :-1]]) for values in (events.types, events.gaps))
+        pauses = self._put(pause_codes(events.gaps[place[:, 1:]]))
+        users = self.network.user_features(self._features(events.users, user))
+        users = users if isinstance(users, Tensor) else table.new_zeros(len(spans), table.size(1))
+        told = self._put((self.rng.random((len(target), 1)) >= CONTEXT_DROPOUT).astype(np.float32))
+        context = self.network.context(self._features(events.context, target))
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            places = self.network(table, history, types, gaps, pauses, users)[of, self._put(step)]  # (N, D)
+            logits = (places + context * (told if self.network.training else 1.0)) @ table.T
+        offset = self.situation[:, self._put(rows)]
+        if log_share is not None:
+            log_share = self._put(log_share)
+            offset = offset - log_share
+        logits = logits.float().add_(offset[self._put(events.moments[target])])
         lag = step[:, None] - np.arange(T - 1)  # (N, T - 1)
-        repeats = self.network.repeats(torch.from_numpy(lag_codes(lag)), types[torch.from_numpy(row)])
-        logits = logits.scatter_add_(1, history[torch.from_numpy(row)], repeats * torch.from_numpy(lag > 0))
-        answer = torch.from_numpy(local[predicted])
-        weights = None if events.weights is None else torch.from_numpy(events.weights[target])
+        repeats = self.network.repeats(self._put(lag_codes(lag)), types[of])
+        logits = logits.scatter_add_(1, history[of], repeats * self._put(lag > 0))
+        weights = None if events.weights is None else self._put(events.weights[target])
         if log_share is None and weights is None:
             return F.cross_entropy(logits, answer)
         if log_share is None:
             return _mean(F.cross_entropy(logits, answer, reduction="none"), weights)
         # an item that entered with chance q stands for 1 / q of its kind, the answer for itself alone
         counted, total = logits.gather(1, answer[:, None])[:, 0], logits.logsumexp(1)
-        alone = counted + torch.from_numpy(log_share)[answer]
+        alone = counted + log_share[answer]
         return _mean(total + torch.log1p(torch.exp(alone - total) - torch.exp(counted - total)) - alone, weights)
+
+    def _put(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+    def _features(self, side: Side, rows: np.ndarray) -> tuple[Tensor, ...]:
+        return tuple(part.to(self.device) for part in side[rows])
 
     def _candidates(self, needed: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Items of a step, ascending, and the log of the chance that each is among them (None where all are)."""

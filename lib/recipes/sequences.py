@@ -131,18 +131,22 @@ class SequenceModel:
         In catalogues of ``MANY_ITEMS`` and more the network's share is exact for the ``EXACT`` best of each request
         alone and rough for the others, and so is what the others add to the total of a softmax.
         """
-        if len(self.table) < MANY_ITEMS:
-            return np.tensordot(self.blend, self.components(requests), 1) + self._situations(requests)[1]
-        self._rough = self._rough or Rough.of(self.table)
-        places = self._places(requests)
-        products = self._rough.products(places)
-        parts = self._parts(requests, products.copy())
+        places, (logits, unpublished) = self._places(requests), self._situations(requests)
+        exact = len(self.table) < MANY_ITEMS
+        if exact:
+            products = (places @ self.table.T).numpy()
+        else:
+            self._rough = self._rough or Rough.of(self.table)
+            products = self._rough.products(places)
+        parts = self._parts(requests, products if exact else products.copy(), logits)
         out = parts[0]
         out *= self.blend[0]
-        out += self._situations(requests)[1]
+        out += unpublished
         for weight, part in zip(self.blend[1:], parts[1:]):
             part *= weight
             out += part
+        if exact:
+            return out
         for row, rough, place in zip(out, products, places):
             best = np.flatnonzero(row >= np.partition(row, -EXACT)[-EXACT])
             row[best] += self.blend[0] * ((self.table[torch.from_numpy(best)] @ place).numpy() - rough[best])
@@ -150,15 +154,18 @@ class SequenceModel:
 
     def components(self, requests: Sequence[Request]) -> np.ndarray:
         """(P, B, I) float32: what is blended, the network first."""
-        return np.stack(self._parts(requests, (self._places(requests) @ self.table.T).numpy()))
+        products = (self._places(requests) @ self.table.T).numpy()
+        return np.stack(self._parts(requests, products, self._situations(requests)[0]))
 
-    def _parts(self, requests: Sequence[Request], products: np.ndarray) -> list[np.ndarray]:
-        """As ``components``, each (B, I).  products: (B, I) of places and items; the first of the parts is made of it.
+    def _parts(self, requests: Sequence[Request], products: np.ndarray, logits: np.ndarray) -> list[np.ndarray]:
+        """As ``components``, each (B, I), arrays of their own.
+
+        products: (B, I) of places and items; the first of the parts is made of it.  logits: of the situation.
 
         Transitions speak of what is new to a user, for whether anything is used again the network knows better, unless
         withheld events told otherwise.
         """
-        parts = [self._network_scores(requests, products)]
+        parts = [self._network_scores(requests, products, logits)]
         if self.transitions is not None:
             closed = self.transitions.scores([request.history for request in requests])
             if not self.transitions.again:
@@ -204,10 +211,10 @@ class SequenceModel:
             places = self.network(self.table, history, event_types, gaps, pauses, users, lengths)
             return places + self._known("context", [request.context for request in requests], self.network.context)
 
-    def _network_scores(self, requests: Sequence[Request], out: np.ndarray) -> np.ndarray:
+    def _network_scores(self, requests: Sequence[Request], out: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """(B, I) float32: where the history leads, as products with the items, what is repeated, and the situation."""
         repeat = self.network.repeat.detach().numpy()
-        out += self._situations(requests)[0]
+        out += logits
         past = _newest(requests, REMEMBERED)
         lags = lag_codes(np.repeat(past.offsets[1:], np.diff(past.offsets)) - np.arange(len(past.items)))
         rows = np.repeat(np.arange(len(requests)), np.diff(past.offsets))
@@ -374,7 +381,7 @@ def fit(
         )
         keep = checkpoint if len(train.items) >= WORTH_KEEPING else None
         epochs = _train(trainer, withheld, held[chosen], plan, progress, keep)
-    trainer.use_average()
+    trainer.finish()
     trained = np.isin(np.arange(n_items), train.items)
     if cold:
         trained &= ~cold(train, n_items)
