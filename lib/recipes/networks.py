@@ -22,7 +22,6 @@ MANY_ITEMS = 16_384  # from here on a step changes the vectors of the items that
 BETAS, EPSILON = (0.9, 0.98), 1e-8  # of AdamW
 CARRIED = 128  # steps after which what a step began is negligible
 ID_DROPOUT = 0.1  # share of items that a step knows by their features alone, as it will know new ones
-RARE = 10  # interactions; where items have features, half of the items with so many are known by these alone
 CONTEXT_DROPOUT = 0.3  # share of events whose context a step does not know, as a request may not tell it
 MEASURED_AT_ONCE = 32  # users
 MEASURED_CELLS = 2**24  # events x items at once
@@ -387,9 +386,6 @@ class Trainer:
         counts = np.bincount(events.items, minlength=situation.shape[1])
         self.seen = np.flatnonzero(counts)
         self.chance = counts / max(1, counts.sum())
-        self.dropped = np.full(len(counts), ID_DROPOUT)
-        if items.categories.shape[1] + items.dense.shape[1]:
-            self.dropped = np.maximum(self.dropped, RARE / (RARE + counts))
         sparse_items = situation.shape[1] > MANY_ITEMS
         own = {network.repeat, network.item} if sparse_items else {network.repeat}
         others = [parameter for parameter in network.parameters() if parameter not in own]
@@ -460,7 +456,7 @@ class Trainer:
         average = self.average[self.item_place]
         item = self.network.item
         own = self.rows.read(rows, average).requires_grad_() if self.rows else item[self._put(rows)]
-        table = self._table(own, rows, self.rng.random(len(rows)) >= self.dropped[rows])
+        table = self._table(own, rows, self.rng.random(len(rows)) >= ID_DROPOUT)
         loss = self._loss(events, spans, skip, rows, log_share, table)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

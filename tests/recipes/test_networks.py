@@ -210,16 +210,3 @@ def test_a_step_draws_a_share_of_the_catalogue_up_to_a_limit(monkeypatch):
         train.seen, train.chance = np.arange(n_items), np.full(n_items, 1 / n_items)
         drawn = [len(train._candidates(np.zeros(0, np.int64), 10)[0]) for _ in range(20)]
         assert np.mean(drawn) == pytest.approx(expected, rel=0.1)
-
-
-def test_rare_items_with_features_are_mostly_known_by_these_alone_and_others_no_more_often_than_common_ones():
-    told = Side(sparse.csr_matrix(np.ones((9, 1), np.float32)), np.zeros((9, 0), np.float32))
-    bare = trainer(n_users=40)
-    counts = np.bincount(bare.events.items, minlength=9)
-    with_features = Trainer(
-        network(Transformer(8, 2, 1, 0.0, True)), bare.events, told, np.zeros((1, 9), np.float32), length=5,
-        n_tokens=12, learning_rate=1e-3, decay=0.0, rng=bare.rng,
-    )  # fmt: skip
-    expected = np.maximum(networks.ID_DROPOUT, networks.RARE / (networks.RARE + counts))
-    np.testing.assert_allclose(with_features.dropped, expected)
-    np.testing.assert_array_equal(bare.dropped, networks.ID_DROPOUT)
