@@ -16,8 +16,9 @@
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import process_time
 
@@ -81,7 +82,7 @@ def main() -> None:
     if "simulated" in options.protocol:
         simulated(site, truth, options.methods or SIMULATED_MEASURED)
     if "cold" in options.protocol:
-        cold("simulated", site, splits.time_before_newest(site.interactions, 0.2))
+        cold("simulated", site, splits.time_before_newest(site.interactions, 0.2), truth)
         if published:
             cold("MIND", published, LAST_DAY)
     if "update" in options.protocol:
@@ -137,23 +138,45 @@ def simulated(site: Datasets, truth: simulator.Truth, methods: Sequence[str]) ->
         print(f"simulated  {method:30}", told, f"{seconds:.0f} CPU s", flush=True)
 
 
-def cold(name: str, data: Datasets, at: int) -> None:
-    """What textual columns add among articles nobody had read before ``at``."""
+def cold(name: str, data: Datasets, at: int, truth: simulator.Truth | None = None) -> None:
+    """What textual columns add among articles nobody had read before ``at``.
+
+    With the truth of a simulated site also what they add where no column tells the category, and what somebody finds
+    who knows all but the quality of these articles and how much they will be read, with and without what text alone
+    tells: the story and where it plays.
+    """
     split = splits.split_time(data.interactions, at=at)
     recipe = RECIPES["aws-user-personalization-v2"]
-    texts = [field.name for field in data.schemas["ITEMS"].fields if field.textual]
-    measured = {}
-    for kind, excluded in (("without text", texts), ("with text", [])):
-        told = exclude_columns(data, {"excludedDatasetColumns": {"ITEMS": excluded}} if excluded else None)
-        reproducible.fix(20)
-        model = recipe.fit(
-            replace(told, interactions=split.train), recipe.values({}), seed=20, progress=lambda step: None
-        )
-        measured[kind] = _cold_ndcg(model, split, data, recipe.recipe_type)
-        value = metrics.bootstrap(measured[kind], seed=20)
-        print(f"cold       {name}, {kind:25} NDCG@10 {value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]", flush=True)
-    gain = metrics.ratio_bootstrap(measured["with text"], measured["without text"], seed=20)
-    print(f"cold       {name}, ratio {gain.mean:.3f} [{gain.low:.3f}, {gain.high:.3f}]", flush=True)
+    fields = data.schemas["ITEMS"].fields
+    texts = [field.name for field in fields if field.textual]
+    categories = [field.name for field in fields if field.categorical]
+    for left_out in ("", ", categories left out") if truth else ("",):
+        measured = {}
+        for kind, textual in (("without text", texts), ("with text", [])):
+            excluded = textual + (categories if left_out else [])
+            told = exclude_columns(data, {"excludedDatasetColumns": {"ITEMS": excluded}} if excluded else None)
+            reproducible.fix(20)
+            model = recipe.fit(
+                replace(told, interactions=split.train), recipe.values({}), seed=20, progress=lambda step: None
+            )
+            measured[kind] = _cold_ndcg(partial(_answers, model), model.catalogue, split, data)
+            print(f"cold       {name}, {kind + left_out:40}", report({"NDCG@10": _mean(measured[kind])}), flush=True)
+        gain = metrics.ratio_bootstrap(measured["with text"], measured["without text"], seed=20)
+        print(f"cold       {name}, ratio{left_out} {gain.mean:.3f} [{gain.low:.3f}, {gain.high:.3f}]", flush=True)
+    if truth is None:
+        return
+    numbers = catalogue(data)
+    later = truth.start + np.arange(len(truth.popularity)) * simulator.BLOCK >= at
+    known = replace(
+        truth,
+        quality=np.zeros_like(truth.quality),
+        surge=np.zeros_like(truth.surge),
+        popularity=np.where(later[:, None], np.float32(0), truth.popularity),
+    )
+    untold = replace(known, story=np.full_like(truth.story, -1), region=np.full_like(truth.region, -1))
+    for kind, knowing in (("the truth", known), ("the truth without what text alone tells", untold)):
+        found = _cold_ndcg(partial(_chances, knowing, numbers), numbers, split, data)
+        print(f"cold       {name}, {kind:40}", report({"NDCG@10": _mean(found)}), flush=True)
 
 
 def update(site: Datasets, method: str) -> None:
@@ -182,10 +205,14 @@ def update(site: Datasets, method: str) -> None:
         print(f"update     {method}, {kind:8} {told}", flush=True)
 
 
-def _cold_ndcg(model: Model, split: splits.Split, data: Datasets, recipe_type: str) -> np.ndarray:
-    """(U,) textbook NDCG@10 among articles that nobody had read, of the users who then read one."""
-    questions = evaluation.ask(split, data, model.catalogue, recipe_type)
-    numbers = model.catalogue
+def _cold_ndcg(
+    score: Callable[[evaluation.Questions, int], np.ndarray], numbers: Catalogue, split: splits.Split, data: Datasets
+) -> np.ndarray:
+    """(U,) textbook NDCG@10 among articles that nobody had read, of the users who then read one.
+
+    score: questions and the row of one -> (I,) of the articles.
+    """
+    questions = evaluation.ask(split, data, numbers, "USER_PERSONALIZATION")
     new = ~np.isin(numbers.item_ids, split.train["ITEM_ID"].to_numpy(dtype=str))
     created = situation.creation_times(data, numbers)
     relevant = pd.Index(numbers.item_ids).get_indexer(questions.item_ids)
@@ -194,13 +221,29 @@ def _cold_ndcg(model: Model, split: splits.Split, data: Datasets, recipe_type: s
     )
     out = []
     for row in np.unique(questions.rows[kept]):
-        request = questions.requests[row]
         wanted = relevant[kept & (questions.rows == row)]
-        scores = np.where(new & (created <= request.now), model.scores([request])[0], -np.inf)
+        scores = np.where(new & (created <= questions.requests[row].now), score(questions, row), -np.inf)
         best = np.argsort(-scores, kind="stable")[:10]
         hits = np.isin(best, wanted)[None]
         out.append(metrics.textbook_ndcg(hits, np.array([len(wanted)]), 10)[0])
     return np.array(out)
+
+
+def _answers(model: Model, questions: evaluation.Questions, row: int) -> np.ndarray:
+    """(I,) what the model thinks of the articles."""
+    return model.scores([questions.requests[row]])[0]
+
+
+def _chances(truth: simulator.Truth, numbers: Catalogue, questions: evaluation.Questions, row: int) -> np.ndarray:
+    """(I,) chances that the reader of a question takes the articles next."""
+    request = questions.requests[row]
+    device = [request.context["DEVICE"]] if "DEVICE" in request.context else None
+    read = [numbers.item_ids[request.history.items]]
+    return truth.relevance([questions.user_ids[row]], np.array([request.now]), numbers.item_ids, read, device)[0]
+
+
+def _mean(values: np.ndarray) -> metrics.Interval:
+    return metrics.bootstrap(values, seed=20)
 
 
 def read_impressions(folder: Path, numbers: Catalogue) -> Impressions:

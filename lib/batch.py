@@ -5,6 +5,7 @@ lot, users with histories of like length are scored together; the answers stand 
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ class Batch:
     loaded: the version, with all that users did so far.  now: epoch seconds.  wanted: what all answers are filtered by,
     with the ``filterValues`` of each line.  exploration: how much of each answer is explored, None for nothing; what is
     drawn depends on ``seed`` and the line's user alone.  themes: what names each list's theme, if that is wanted.
+    remembered_from: epoch seconds; of whom nothing has come in since then, filters ignore what they did.
     """
 
     loaded: Campaign
@@ -84,6 +86,7 @@ class Batch:
     exploration: Exploration | None = None
     seed: str = ""
     themes: Themes | None = None
+    remembered_from: float = -math.inf
 
     def answer(self, lines: Sequence[bytes], tally: Tally) -> list[bytes]:
         """The output's line for each line of the input; what was found is counted in ``tally``."""
@@ -107,7 +110,8 @@ class Batch:
         except LineError as error:
             asked.error = str(error)
         else:
-            asked.visitor = self.loaded.visitor(asked.given.get("userId"))
+            visitor = self.loaded.visitor(asked.given.get("userId"))
+            asked.visitor = visitor if visitor.last_arrival >= self.remembered_from else visitor.unremembered()
         return asked
 
     def _check(self, given: Mapping[str, Any]) -> None:

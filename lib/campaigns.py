@@ -7,16 +7,25 @@ A request costs one forward pass of the model, one ranking, and what its own fil
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lib.data.datasets import Catalogue, Datasets, Histories, History, catalogue, histories
+from lib.data.datasets import (
+    Arrivals,
+    Catalogue,
+    Datasets,
+    Histories,
+    History,
+    catalogue,
+    histories,
+    last_arrivals,
+)
 from lib.data.schema import Schema
 from lib.exploration import Candidates, Exploration, Kin, Knowledge, Reaction
 from lib.filters import Attribute, Columns, Filter, FilterError
@@ -88,13 +97,29 @@ class Promotion:
 
 
 class Visitor:
-    """Who asks: what the model, and what filters, know about a user or session at this moment."""
+    """Who asks: what the model, and what filters, know about a user or session at this moment.
 
-    def __init__(self, history: History, row: Mapping[str, object], attributes: Mapping[str, Attribute], done: "_Done"):
+    last_arrival: epoch seconds at which something that they did last came in; -inf for who has done nothing.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        row: Mapping[str, object],
+        attributes: Mapping[str, Attribute],
+        done: "_Done",
+        last_arrival: float,
+    ):
         self.history = history
         self.row = row
         self.attributes = attributes
+        self.last_arrival = last_arrival
         self._done = done
+
+    def unremembered(self) -> "Visitor":
+        """The same to the model; to filters one who has done nothing."""
+        nothing = _Done(self._done.items[:0], self._done.types[:0], self._done.names)
+        return Visitor(self.history, self.row, self.attributes, nothing, -math.inf)
 
     @cached_property
     def interactions(self) -> dict[str, np.ndarray]:
@@ -120,10 +145,11 @@ class _Done:
 class Recommended(NamedTuple):
     """An answer, best first; the lists are equally long.
 
-    scores: rounded; None where the recipe gives none.  promoted: whether the promotion put the item there.  metadata:
-    column in lower case -> text, None where no column was asked for.  explored: whether exploration put the item there,
-    which the model alone would not have returned.  propensities: the chance of each item to stand where it stands,
-    given those before it, None for promoted items; the whole is None where nothing is explored.
+    scores: rounded; None where the recipe gives none, or where ``told`` has what a caller makes of them.  promoted:
+    whether the promotion put the item there.  metadata: column in lower case -> text, None where no column was asked
+    for.  explored: whether exploration put the item there, which the model alone would not have returned.
+    propensities: the chance of each item to stand where it stands, given those before it, None for promoted items; the
+    whole is None where nothing is explored.
     """
 
     item_ids: list[str]
@@ -132,20 +158,21 @@ class Recommended(NamedTuple):
     metadata: list[dict[str, str]] | None
     explored: list[bool] | None = None
     propensities: list[float | None] | None = None
+    told: list[Any] | None = None
 
 
 class _Scored:
     """What the model says for one visitor at one moment, and what was worked out of it.
 
-    told: row -> score of items that were answered without exploration.  choices: what was chosen, by how many were
-    wanted and which filter they passed.
+    told: of items that were answered without exploration, id -> score, or what a caller makes of it.  choices: what was
+    chosen, by how many were wanted and which filter they passed.
     """
 
     def __init__(self, logits: np.ndarray):
         """logits: (I,) float32."""
         self.ordered = Ordered(logits)
         self.bounds: _Bounds | None = None
-        self.told: dict[int, float] = {}
+        self.told: dict[str, Any] = {}
         self.choices: dict[tuple, _Choice] = {}
 
     @cached_property
@@ -163,14 +190,14 @@ class _Bounds:
     """What exploration says for one visitor.  young: the candidates it was computed from.
 
     logits: (C,) float32, expected of items that the model does not know.  beyond: the sum of exp(logit - peak) over
-    those.  ordered: the candidates by their bounds.  told: row -> score of items that were answered.
+    those.  ordered: the candidates by their bounds.  told: as ``_Scored`` has it, of items that were answered.
     """
 
     young: "_Young"
     logits: np.ndarray
     beyond: float
     ordered: Ordered
-    told: dict[int, float] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +226,20 @@ class Campaign:
     came after the training: filters and metadata know them, the model does not.
     """
 
-    def __init__(self, recipe: Recipe, model: Model, datasets: Datasets):
-        """datasets: what was imported; live events and put records come in through ``visitor`` and ``put_*``."""
-        self.recipe = recipe
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Model,
+        datasets: Datasets,
+        arrivals: Arrivals = ((None, math.inf),),
+        tell: Callable[[str, float | None], Any] | None = None,
+    ):
+        """datasets: what was imported; live events and put records come in through ``visitor`` and ``put_*``.
+
+        arrivals: when their interactions were.  tell: (item's id, rounded score or None) -> what ``recommend`` has as
+        ``told``; it is kept with the scores.
+        """
+        self.recipe, self._tell = recipe, tell
         self.model = model
         self.n_items = len(model.catalogue.item_ids)
         self.latest = int(datasets.interactions["TIMESTAMP"].max()) if len(datasets.interactions) else 0
@@ -216,6 +254,7 @@ class Campaign:
         self.event_types = present.event_types.tolist()
         self.done = histories(datasets.interactions, Catalogue(np.array(ids, dtype=object), present.event_types))
         self.histories = self._known(self.done)
+        self._last_arrivals = last_arrivals(self.done.user_ids, arrivals)
         self._user_numbers = {user_id: number for number, user_id in enumerate(self.done.user_ids.tolist())}
         self._scored: OrderedDict[tuple, _Scored] = OrderedDict()
         self._scored_at = 0
@@ -296,7 +335,9 @@ class Campaign:
         history = self.histories[number] if number >= 0 else _nothing(self.histories)
         done = self.done[number] if number >= 0 else _nothing(self.done)
         names: list[str] = self.event_types
+        last_arrival = float(self._last_arrivals[number]) if number >= 0 else -math.inf
         if events:
+            last_arrival = max(last_arrival, *(event.received_at for event in events))
             if self.recipe.real_time:
                 history = self._extended(history, events)
             items, types, names = self._seen(events)
@@ -309,6 +350,7 @@ class Campaign:
             {name: columns.value(name, row) for name in names_of_user},
             {name: columns.attribute(name, row) for name in names_of_user},
             _Done(done.items, done.event_types, names),
+            last_arrival,
         )
 
     def recommend(
@@ -352,13 +394,16 @@ class Campaign:
                 told = [(False, None) if put else drawn[row] for row, put in zip(mixed.items, mixed.promoted)]
                 marks, propensities = [mark for mark, _ in told], [propensity for _, propensity in told]
             items, promoted = mixed.items, mixed.promoted
+        item_ids = list(map(self._ids.__getitem__, items))
+        told = self._told(scored, bounds, items, item_ids) if self.recipe.scored or self._tell is not None else None
         return Recommended(
-            list(map(self._ids.__getitem__, items)),
-            self._chances(scored, bounds, items) if self.recipe.scored else None,
+            item_ids,
+            told if self._tell is None else None,
             promoted,
-            self._metadata(items, metadata_columns),
+            self._metadata(items, metadata_columns) if metadata_columns else None,
             marks,
             propensities,
+            None if self._tell is None else told,
         )
 
     def rerank(
@@ -576,21 +621,25 @@ class Campaign:
         choice = scored.choices[key] = _Choice(items, bounds, mixture)
         return choice
 
-    def _chances(self, scored: _Scored, bounds: _Bounds | None, rows: Sequence[int]) -> list[float]:
-        """Each item's chance among the catalogue and the new items that may be explored."""
+    def _told(self, scored: _Scored, bounds: _Bounds | None, rows: Sequence[int], item_ids: Sequence[str]) -> list[Any]:
+        """Each item's chance among the catalogue and the new items that may be explored, or what is made of it."""
         told = scored.told if bounds is None else bounds.told
         try:
-            return list(map(told.__getitem__, rows))
+            return list(map(told.__getitem__, item_ids))
         except KeyError:
-            items = np.array([row for row in rows if row not in told])
-        known = items < self.n_items
-        logits = np.empty(len(items))
-        logits[known] = scored.ordered.scores[items[known]]
-        if not known.all():
-            logits[~known] = bounds.logits[np.searchsorted(bounds.young.candidates.rows, items[~known])]
+            for row, item_id in zip(rows, item_ids):
+                if item_id not in told:
+                    chance = self._chance(scored, bounds, row) if self.recipe.scored else None
+                    told[item_id] = chance if self._tell is None else self._tell(item_id, chance)
+        return list(map(told.__getitem__, item_ids))
+
+    def _chance(self, scored: _Scored, bounds: _Bounds | None, row: int) -> float:
+        if row < self.n_items:
+            logit = float(scored.ordered.scores[row])
+        else:
+            logit = float(bounds.logits[np.searchsorted(bounds.young.candidates.rows, row)])
         total = scored.total + (0.0 if bounds is None else bounds.beyond)
-        told.update(zip(items.tolist(), _rounded(np.exp(logits - scored.peak) / total)))
-        return list(map(told.__getitem__, rows))
+        return round(math.exp(logit - scored.peak) / total, SCORE_DECIMALS)
 
     def _allowed(self, restriction: Restriction | None, visitor: Visitor, item: int | None) -> np.ndarray | None:
         """(n_rows,) bool over the rows of items, None for all."""

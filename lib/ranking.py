@@ -1,7 +1,7 @@
 """Scores -> ranked items.  The only place that sorts: evaluation, campaigns and batch jobs rank through here."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -204,20 +204,20 @@ class Lottery:
         tempered = SHARPNESS * (bounds - bounds.max(initial=np.float32(-np.inf))).astype(np.float64)
         self.shares = np.exp(np.maximum(tempered, -700))  # none is 0
         self.items: list[int] = candidates.tolist()
-        self.share: dict[int, float] = dict(zip(self.items, self.shares.tolist()))
+        self.share: list[float] = self.shares.tolist()
 
-    def left(self, used: set[int]) -> float:
+    def left(self, used: Collection[int]) -> float:
         """The shares of all that are not used, added up."""
-        return math.fsum(map(self.share.__getitem__, self.share.keys() - used))
+        return math.fsum(share for item, share in zip(self.items, self.share) if item not in used)
 
     def order(self, rng: np.random.Generator) -> Iterator[int]:
-        """All candidates in a random order; whoever leaves some out still draws the others in proportion.
+        """Numbers of all candidates in a random order; whoever leaves some out still draws the others in proportion.
 
         A race of exponential waiting times, each at the rate of its share: who comes next among any that are left is
         independent of what was left out (Plackett 1975; Efraimidis & Spirakis 2006).
         """
         race = rng.standard_exponential(len(self.items))
-        return map(self.items.__getitem__, np.divide(race, self.shares, out=race).argsort())
+        return iter(np.divide(race, self.shares, out=race).argsort().tolist())
 
 
 class Mixture:
@@ -231,48 +231,54 @@ class Mixture:
         """items: best first, k of them where there are so many."""
         self.items, self.lottery, self.k, self.weight = list(items), lottery, k, weight
         self._rank = {item: place for place, item in enumerate(self.items)}
-        self._own = [lottery.share.get(item, 0.0) for item in self.items]
-        self._left = self._shares_left(self.items, self._own)
+        self._ranks = [self._rank.get(item, k) for item in lottery.items]  # of the lottery's items, k: of none
+        shares = dict(zip(lottery.items, lottery.share))
+        self._own = [shares.get(item, 0.0) for item in self.items]
+        self._outside = lottery.left(self._rank)
 
     def draw(self, rng: np.random.Generator) -> Explored:
         """A list of k, shorter where both kinds run out."""
-        order = self.lottery.order(rng)
-        places = (rng.random(self.k) < self.weight).nonzero()[0].tolist()
-        items, own, left = self.items.copy(), self._own.copy(), self._left.copy()
-        drawn: dict[int, float] = {}  # place -> chance of the item there, which the model would not have put there
-        scale = 0.0  # of what shares were taken from since they were last added up
-        for place in (*places, *[self.k] * (self.k - len(items))):
-            place = min(place, len(items))  # beyond the model's list each place is drawn
-            if place == self.k or not left[place]:
+        lottery, ranks, k = self.lottery, self._ranks, self.k
+        order = lottery.order(rng)
+        places = (rng.random(k) < self.weight).nonzero()[0].tolist()
+        if len(self.items) < k:
+            places += [k] * (k - len(self.items))  # beyond the model's list each place is drawn
+        # own: shares of the items of the list.  outside: of all others.
+        items, own, outside = self.items.copy(), self._own.copy(), self._outside
+        drawn = []  # number and place of what the model would not have put there, and the chance that a place is drawn
+        for place in places:
+            place = min(place, len(items))
+            if place == k:
                 break
-            best, chance = self.k, 1.0
+            best, chance = k, 1.0
             if place < len(items):
                 best, chance = self._rank[items[place]], self.weight
-            item = next(item for item in order if self._rank.get(item, self.k) >= best)  # the better ones stand before
-            if self._rank.get(item) == best:
+            for number in order:
+                if ranks[number] >= best:  # the better ones stand before
+                    break
+            else:
+                break  # none is left
+            rank = ranks[number]
+            if rank == best < k:
                 continue
-            share = self.lottery.share[item]
-            drawn[place] = min(1.0, chance * share / left[place])
-            end = len(left)
-            if item in self._rank:
-                end = items.index(item, place)
-                del items[end], own[end]
-            fewer = [one - share for one in left[place:end]]
+            item, share = lottery.items[number], lottery.share[number]
+            drawn.append((number, place, chance))
             items.insert(place, item)
             own.insert(place, share)
-            left[place + 1 : end + 1] = fewer
-            scale = max(scale, left[place])
-            if fewer[-1] < 1e-6 * scale:  # the difference of two like numbers says little
-                left, scale = self._shares_left(items, own), 0.0
-        del items[self.k :], own[self.k :]
+            if rank < k:
+                end = items.index(item, place + 1)
+                del items[end], own[end]
+            else:
+                outside -= share
+        outside += sum(own[k:])
+        del items[k:], own[k:]
+        if outside < 1e-6 * self._outside:  # the difference of two like numbers says little
+            outside = lottery.left(set(items))
+        left = list(accumulate(reversed(own), initial=outside))[:0:-1]  # at each place, of all that stand not before
         rest, weight = 1 - self.weight, self.weight
         chances = [rest + weight * (share / of) if share < of else 1.0 for share, of in zip(own, left)]
         marks = [False] * len(items)
-        for place, chance in drawn.items():
-            chances[place], marks[place] = chance, items[place] not in self._rank
+        for number, place, chance in drawn:
+            chances[place] = min(1.0, chance * lottery.share[number] / left[place])
+            marks[place] = ranks[number] == k
         return Explored(items, marks, chances)
-
-    def _shares_left(self, items: Sequence[int], own: Sequence[float]) -> list[float]:
-        """For each place, the shares of all that do not stand before it; last, of all that do not stand in the list."""
-        left = [self.lottery.left(set(items)), *reversed(own)]
-        return list(accumulate(left))[::-1]

@@ -1,6 +1,6 @@
 """A dataset group's tables as training, evaluation and campaigns see them, and the arrays made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,6 +10,9 @@ from lib.data.schema import RECORDS, Schema, canonical_type
 
 MIN_INTERACTIONS, MIN_USERS, MIN_USER_SHARE = 1000, 25, 0.01
 MAX_EVENT_TYPES = 10  # together with the columns of context
+Arrivals = Sequence[tuple[np.ndarray | None, float | np.ndarray]]
+"""Different users, None for everybody, and when something of theirs came in, epoch seconds."""
+
 WEIGHT = "weight"  # column of interactions that select_events adds; no column of a schema is written like this
 
 
@@ -111,6 +114,21 @@ def numbered(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     code, values = pd.factorize(column, use_na_sentinel=False)  # rows become text once for each value
     values, place = np.unique(np.asarray(values, dtype=str), return_inverse=True)
     return values, place[code]
+
+
+def last_arrivals(user_ids: np.ndarray, arrivals: Arrivals) -> np.ndarray:
+    """(U,) float64: epoch seconds at which something of each user last came in, -inf where nothing is told.
+
+    user_ids: (U,) str, sorted.
+    """
+    last = np.full(len(user_ids), -np.inf)
+    for users, at in arrivals:
+        rows = slice(None) if users is None else _places(user_ids, np.asarray(users, dtype=str))
+        at = np.broadcast_to(at, last[rows].shape)
+        if users is not None:
+            rows, at = rows[rows >= 0], at[rows >= 0]
+        last[rows] = np.maximum(last[rows], at)
+    return last
 
 
 def combine(older: pd.DataFrame, newer: pd.DataFrame | None, key: str | None) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Columns of a dataset in the shape that conditions are quick on."""
 
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ Attribute = frozenset[str] | float
 """One value as conditions see it: its words (none: null), or a number (NaN: null)."""
 
 NUMERIC = ("int", "long", "float", "double")
+WRITTEN_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 KEPT_BYTES = 64 * 2**20  # of results of tests
 REPLACED = 1000  # rows kept beside the columns; each costs every new test about a microsecond
 
@@ -170,13 +172,10 @@ class Columns:
         return mask
 
 
-def number(text: str | float) -> float:
+def number(text: str) -> float:
     """The number an operand stands for.  Raises ValueError."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = float(text) if WRITTEN_NUMBER.fullmatch(text) else math.inf
+    if math.isinf(value):
         raise ValueError(f"{text!r} is not a number")
     return value
 

@@ -16,6 +16,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 from lib.data.schema import Schema
 from lib.filters.columns import NUMERIC, Attribute, Columns, holds, number
 
+ORDER = ("<", "<=", ">", ">=")  # of numbers alone
 FIELDS_PER_FILTER = 10
 FIELDS_PER_GROUP = 20
 LENGTH = 2500
@@ -206,8 +207,11 @@ class _Request:
         return ~mask if condition.operator == "NOT IN" else mask
 
     def user_has(self, condition: Condition) -> bool:
-        value = self.user.get(condition.column, frozenset())
-        return _explained(condition, lambda: holds(value, condition.operator, self.operands(condition)))
+        value, operands = self.user.get(condition.column, frozenset()), self.operands(condition)
+        if condition.operator in ORDER:
+            # also for a user without a record
+            _explained(condition, lambda: [number(one) for one in operands if isinstance(one, str)])
+        return _explained(condition, lambda: holds(value, condition.operator, operands))
 
     def operands(self, condition: Condition) -> Sequence[str | float]:
         match condition.operands:
@@ -302,7 +306,7 @@ def check(
                     _refuse(
                         parsed.text, condition.position, f"{condition.column} is a number, it cannot be {operand!r}"
                     )
-        if kind == "string" and condition.operator in ("<", "<=", ">", ">="):
+        if kind == "string" and condition.operator in ORDER:
             _refuse(
                 parsed.text,
                 condition.position,

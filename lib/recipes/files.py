@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lib.data.datasets import Catalogue
@@ -43,7 +43,8 @@ def write(folder: Path, catalogue: Catalogue, settings: Mapping[str, object], ar
 def read(folder: Path) -> tuple[Catalogue, dict, dict[str, np.ndarray]]:
     """The catalogue, settings and arrays that ``write`` kept.
 
-    Whoever writes to the arrays writes to memory of its own, never to the file.
+    Whoever writes to the arrays writes to memory of its own, never to the file.  Raises FileNotFoundError where it is
+    gone, ValueError where it is damaged.
     """
     settings = json.loads((folder / "model.json").read_bytes())
     numbering = settings.pop("catalogue")
@@ -52,8 +53,11 @@ def read(folder: Path) -> tuple[Catalogue, dict, dict[str, np.ndarray]]:
 
 
 def _mapped(path: Path) -> dict[str, np.ndarray]:
-    with safe_open(path, framework="np"):
-        pass  # it has looked whether the file is whole
+    try:
+        with safe_open(path, framework="np"):
+            pass  # it has looked whether the file is whole
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     content = np.memmap(path, np.uint8, mode="c").view(np.ndarray)
     start = 8 + int(content[:8].view("<u8")[0])
     header = json.loads(content[8:start].tobytes())

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from lib.data import features
-from lib.data.datasets import Catalogue, Datasets, Histories, catalogue, histories
+from lib.data.datasets import Catalogue, Datasets, catalogue, histories
 from lib.recipes import files, places
 from lib.recipes.popularity import unique_users, users_items
 from lib.recipes.recipe import HyperParameter, Model, Progress, Recipe, Request, Value
@@ -102,9 +102,9 @@ def fit_sims(
         for item, (first, last) in enumerate(pairwise(both.indptr), begin):
             having, others = both.data[first:last], both.indices[first:last]
             used = (having >= least) & (others != item)
-            rows.append(_strongest(having[used] * weight[others[used]], others[used]))
+            rows.append(places.strongest(having[used] * weight[others[used]], others[used], KEPT))
         progress(_step(begin, matrix.shape[1]))
-    return Neighbours(numbers, _rows(rows), _popularity(datasets, numbers))
+    return Neighbours(numbers, places.gathered(rows), _popularity(datasets, numbers))
 
 
 def fit_similar(
@@ -131,7 +131,7 @@ def fit_similar(
     n_items = len(numbers.item_ids)
     done = histories(datasets.interactions, numbers)
     counts = np.bincount(done.items, minlength=n_items)
-    steps = places.steps(_without_repeats(done), n_items, NEAR, NEARNESS)
+    steps = places.steps(places.without_repeats(done), n_items, NEAR, NEARNESS)
     together = (steps + BACKWARD * steps.T).tocsr()
     used = _unit(places.factors(steps, parameters["item_id_hidden_dim"]))
     told = _unit(_metadata(datasets, numbers, parameters["item_metadata_hidden_dim"]))
@@ -167,18 +167,9 @@ def fit_similar(
             columns = np.concatenate([near, followers[known < 0]])
             row = np.concatenate([row, strength[known < 0]])
             row *= discount[columns] / (total[item] + PRIOR)
-            rows.append(_strongest(row, columns))
+            rows.append(places.strongest(row, columns, KEPT))
         progress(_step(begin, n_items))
-    return Neighbours(numbers, _rows(rows), _popularity(datasets, numbers), place)
-
-
-def _without_repeats(done: Histories) -> Histories:
-    """Events of the item of the event before, such as a click and a purchase, as one."""
-    user = np.repeat(np.arange(len(done.user_ids)), np.diff(done.offsets))
-    kept = np.ones(len(user), bool)
-    kept[1:] = (done.items[1:] != done.items[:-1]) | (user[1:] != user[:-1])
-    offsets = np.concatenate([[0], np.cumsum(kept)])[done.offsets]
-    return Histories(done.user_ids, offsets, done.items[kept], done.times[kept], done.event_types[kept])
+    return Neighbours(numbers, places.gathered(rows), _popularity(datasets, numbers), place)
 
 
 def _metadata(datasets: Datasets, numbers: Catalogue, dim: int) -> np.ndarray:
@@ -222,27 +213,6 @@ def _candidates(counts: np.ndarray) -> np.ndarray:
     """Ascending positions of the items that likeness is measured to: all, of a huge catalogue the most used."""
     n = max(LEAST_CANDIDATES, CELLS // len(counts))
     return np.sort(np.argsort(-counts, kind="stable")[:n])
-
-
-def _strongest(strengths: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The strongest of an item's neighbours, in catalogue order; of equal ones those that come first in it.
-
-    strengths: (n,) float32 >= 0 of the items at columns (n,).  Returns both of at most ``KEPT``, all above 0.
-    """
-    used = strengths > 0
-    if len(strengths) > KEPT:
-        used &= strengths >= np.partition(strengths, len(strengths) - KEPT)[len(strengths) - KEPT]
-    strengths, columns = strengths[used], columns[used]
-    order = np.lexsort((columns, -strengths))[:KEPT]
-    order = order[np.argsort(columns[order])]
-    return strengths[order], columns[order]
-
-
-def _rows(rows: list[tuple[np.ndarray, np.ndarray]]) -> sparse.csr_matrix:
-    """(I, I) float32: the neighbours of each item as strengths and columns."""
-    offsets = np.concatenate([[0], np.cumsum([len(columns) for _, columns in rows])])
-    strengths, columns = (np.concatenate(parts) for parts in zip(*rows))
-    return sparse.csr_matrix((strengths, columns, offsets), (len(rows), len(rows)), np.float32)
 
 
 def _popularity(datasets: Datasets, numbers: Catalogue) -> np.ndarray:

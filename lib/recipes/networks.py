@@ -1,8 +1,9 @@
 """The sequence networks, and how they are trained: next-item prediction at every position of every history.
 
 A history enters as a start mark, then one vector an event: what the item is, what was done with it, how long after the
-event before.  A body (attention or recurrence) turns each prefix into a place in the items' space, and the items around
-that place are the likely next ones, on top of what ``situation`` says anyone would take.
+event before, how long before the next one or the request.  A body (attention or recurrence) turns each prefix into a
+place in the items' space, and the items around that place are the likely next ones, on top of what ``situation`` says
+anyone would take.
 """
 
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ MANY_ITEMS = 16_384  # from here on a step changes the vectors of the items that
 BETAS, EPSILON = (0.9, 0.98), 1e-8  # of AdamW
 CARRIED = 128  # steps after which what a step began is negligible
 ID_DROPOUT = 0.1  # share of items that a step knows by their features alone, as it will know new ones
+RARE = 10  # interactions; where items have features, half of the items with so many are known by these alone
 CONTEXT_DROPOUT = 0.3  # share of events whose context a step does not know, as a request may not tell it
 MEASURED_AT_ONCE = 32  # users
 MEASURED_CELLS = 2**24  # events x items at once
@@ -29,6 +31,7 @@ REPEAT_RATE = 0.05  # learning rate of the few weights of repetition, which are 
 WORTH_MOVING = 200_000  # events; fewer are learnt in a minute, and the same on every machine, without a GPU
 LAGS = 8  # events since an item was used: 1, 2, 3, 4, up to 8, 16, 32, more
 GAPS = 24  # time between events, in powers of two seconds
+VISIT = 10  # of these, below which the time until what comes next says no more than that the visit goes on
 
 
 class Hardware(NamedTuple):
@@ -53,6 +56,8 @@ class Bag(nn.Module):
         super().__init__()
         self.category = nn.Parameter(torch.randn(n_categories, dim) * 0.02) if n_categories else None
         self.dense = nn.Linear(n_dense, dim, bias=False) if n_dense else None
+        if self.dense is not None:
+            nn.init.normal_(self.dense.weight, std=0.02)
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor | float:
         """Categories as codes, the rows' offsets into them and weights, then (N, F) numbers."""
@@ -155,11 +160,11 @@ class SequenceNetwork(nn.Module):
         self.item = nn.Parameter(torch.randn(n_items, dim) * 0.05)
         self.item_features = Bag(*sizes["items"], dim)
         self.event_type = nn.Embedding(n_event_types + 1, dim)  # the last one: unknown
-        self.gap = nn.Embedding(GAPS, dim)
+        self.gap, self.pause = nn.Embedding(GAPS, dim), nn.Embedding(GAPS - VISIT, dim)
         self.user_features, self.context = Bag(*sizes["users"], dim), Bag(*sizes["context"], dim)
         self.start = nn.Parameter(torch.zeros(dim))
         self.repeat = nn.Parameter(torch.zeros(LAGS, n_event_types + 1))
-        for embedding in (self.event_type, self.gap):
+        for embedding in (self.event_type, self.gap, self.pause):
             nn.init.normal_(embedding.weight, std=0.02)
 
     def items(self, own: Tensor, trained: Tensor, features: tuple[Tensor, ...]) -> Tensor:
@@ -172,14 +177,15 @@ class SequenceNetwork(nn.Module):
         history: Tensor,
         event_types: Tensor,
         gaps: Tensor,
+        pauses: Tensor,
         user: Tensor,
         lengths: Tensor | None = None,
     ) -> Tensor:
-        """(J, D) items; (B, T) rows of it, event types and gaps; (B, D) users -> (B, T + 1, D), after each prefix.
+        """(J, D) items; (B, T) rows of it, event types, gaps and pauses; (B, D) users -> (B, T + 1, D), by prefix.
 
         lengths: (B,) of the prefixes after which alone the answer is wanted -> (B, D).
         """
-        events = table[history] + self.event_type(event_types) + self.gap(gaps)
+        events = table[history] + self.event_type(event_types) + self.gap(gaps) + self.pause(pauses)
         start = (self.start + user)[:, None]
         return self.body(torch.cat([start, events], dim=1), lengths)
 
@@ -229,12 +235,21 @@ def gap_codes(times: np.ndarray, begins: np.ndarray | None = None) -> np.ndarray
 
     times: (N,) epoch seconds of one history, or of several, which begin at these positions.
     """
-    gaps = np.diff(times, prepend=times[:1]).clip(0)
-    codes = np.minimum(1 + np.log2(1 + gaps).astype(np.int64), GAPS - 1)
+    codes = duration_codes(np.diff(times, prepend=times[:1]))
     codes[:1] = 0
     if begins is not None:
         codes[begins] = 0
     return codes
+
+
+def duration_codes(seconds: np.ndarray) -> np.ndarray:
+    """Seconds, negative ones as none -> code in [1, GAPS)."""
+    return np.minimum(1 + np.log2(1 + seconds.clip(0)).astype(np.int64), GAPS - 1)
+
+
+def pause_codes(gaps: np.ndarray) -> np.ndarray:
+    """Codes of the time until what comes next, by its ``duration_codes``: all of one visit are one."""
+    return np.maximum(gaps - VISIT, 0)
 
 
 def lag_codes(lags: np.ndarray) -> np.ndarray:
@@ -372,6 +387,9 @@ class Trainer:
         counts = np.bincount(events.items, minlength=situation.shape[1])
         self.seen = np.flatnonzero(counts)
         self.chance = counts / max(1, counts.sum())
+        self.dropped = np.full(len(counts), ID_DROPOUT)
+        if items.categories.shape[1] + items.dense.shape[1]:
+            self.dropped = np.maximum(self.dropped, RARE / (RARE + counts))
         sparse_items = situation.shape[1] > MANY_ITEMS
         own = {network.repeat, network.item} if sparse_items else {network.repeat}
         others = [parameter for parameter in network.parameters() if parameter not in own]
@@ -442,7 +460,7 @@ class Trainer:
         average = self.average[self.item_place]
         item = self.network.item
         own = self.rows.read(rows, average).requires_grad_() if self.rows else item[self._put(rows)]
-        table = self._table(own, rows, self.rng.random(len(rows)) >= ID_DROPOUT)
+        table = self._table(own, rows, self.rng.random(len(rows)) >= self.dropped[rows])
         loss = self._loss(events, spans, skip, rows, log_share, table)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -487,12 +505,13 @@ class Trainer:
         row, step = np.nonzero(predicted)
         history, of, answer = self._put(local[:, :-1]), self._put(row), self._put(local[predicted])
         types, gaps = (self._put(values[place[:, :-1]]) for values in (events.types, events.gaps))
+        pauses = self._put(pause_codes(events.gaps[place[:, 1:]]))
         users = self.network.user_features(self._features(events.users, user))
         users = users if isinstance(users, Tensor) else table.new_zeros(len(spans), table.size(1))
         told = self._put((self.rng.random((len(target), 1)) >= CONTEXT_DROPOUT).astype(np.float32))
         context = self.network.context(self._features(events.context, target))
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            places = self.network(table, history, types, gaps, users)[of, self._put(step)]  # (N, D)
+            places = self.network(table, history, types, gaps, pauses, users)[of, self._put(step)]  # (N, D)
             logits = (places + context * (told if self.network.training else 1.0)) @ table.T
         offset = self.situation[:, self._put(rows)]
         if log_share is not None:

@@ -1,4 +1,4 @@
-"""Where items stand: factors of which items users take shortly after one another."""
+"""Where items stand: which items users take shortly after one another, the strongest of these, and factors."""
 
 import numpy as np
 import scipy.sparse as sparse
@@ -19,6 +19,36 @@ def steps(histories: Histories, n_items: int, near: int, nearness: float) -> spa
     out.setdiag(0)
     out.eliminate_zeros()
     return out
+
+
+def without_repeats(done: Histories) -> Histories:
+    """Events of the item of the event before, such as a click and a purchase, as one."""
+    user = np.repeat(np.arange(len(done.user_ids)), np.diff(done.offsets))
+    kept = np.ones(len(user), bool)
+    kept[1:] = (done.items[1:] != done.items[:-1]) | (user[1:] != user[:-1])
+    offsets = np.concatenate([[0], np.cumsum(kept)])[done.offsets]
+    return Histories(done.user_ids, offsets, done.items[kept], done.times[kept], done.event_types[kept])
+
+
+def strongest(strengths: np.ndarray, columns: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
+    """The strongest of an item's others, in catalogue order; of equal ones those that come first in it.
+
+    strengths: (n,) float32 >= 0 of the items at columns (n,).  Returns both of at most ``kept``, all above 0.
+    """
+    used = strengths > 0
+    if len(strengths) > kept:
+        used &= strengths >= np.partition(strengths, len(strengths) - kept)[len(strengths) - kept]
+    strengths, columns = strengths[used], columns[used]
+    order = np.lexsort((columns, -strengths))[:kept]
+    order = order[np.argsort(columns[order])]
+    return strengths[order], columns[order]
+
+
+def gathered(rows: list[tuple[np.ndarray, np.ndarray]]) -> sparse.csr_matrix:
+    """(I, I) float32: the others of each item as strengths and columns."""
+    offsets = np.concatenate([[0], np.cumsum([len(columns) for _, columns in rows])])
+    strengths, columns = (np.concatenate(parts) for parts in zip(*rows))
+    return sparse.csr_matrix((strengths, columns, offsets), (len(rows), len(rows)), np.float32)
 
 
 def factors(steps: sparse.csr_matrix, dim: int) -> np.ndarray:

@@ -1,10 +1,10 @@
 """From datasets to a model of event sequences: what the sequential and the recurrent recipes share.
 
 Training takes four steps: the situation (what anyone would take now), a network (what the history adds), transitions
-in closed form (which item follows which), and a blend of these that makes withheld events likeliest.  Where lists are
-to be ranked and impressions tell what was passed over, the blend also holds what anyone would take of such lists
-(``choices``) and what is like the user's choices (``likeness``), and is the one by which what was taken is likeliest
-among what was shown.
+(which item follows which, in closed form or counted), and a blend of these that makes withheld events likeliest.  Where
+lists are to be ranked and impressions tell what was passed over, the blend also holds what anyone would take of such
+lists (``choices``) and what is like the user's choices (``likeness``), and is the one by which what was taken is
+likeliest among what was shown.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +30,10 @@ from lib.recipes.networks import (
     Side,
     Trainer,
     Transformer,
+    duration_codes,
     gap_codes,
     lag_codes,
+    pause_codes,
 )
 from lib.recipes.recipe import Progress, Request
 from lib.recipes.rough import Rough
@@ -52,10 +54,11 @@ READ = 12_000_000  # events, over all epochs, that are read in any case
 PATIENCE = 1  # epochs without a better validation loss
 WORTH_KEEPING = 50_000  # events; an epoch over fewer is sooner done again than kept
 NEAR, NEARNESS, FIRST_SCALE = 10, 0.85, 0.1  # how items are placed at first: reach in events, decay, size
-MEMORIES = (  # of the transitions in closed form, a short and a long one: withheld events choose
+MEMORIES = (  # of the transitions in closed form, a short and a long one: withheld events choose, of counts too
     {"decay": 0.82, "future": 0.37, "ridge": 200.0, "alpha": 0.1},
     {"decay": 0.90, "future": 0.37, "ridge": 200.0, "alpha": 0.3},
 )
+COUNTED = ({"decay": 0.9, "again": False}, {"decay": 0.3, "again": True})  # the latter little more than the last event
 FURTHER_EPOCHS = 2  # of a training that goes on
 REHEARSAL = 1.0  # known users, per new one, that a training which goes on sees again
 
@@ -65,9 +68,8 @@ class Plan:
     """What a recipe decides about its network.
 
     body: transformer or recurrent.  length: events that the network sees at once.  recency: recent events, and what is
-    popular lately, count more.  closed: blend with the transitions in closed form.  given: it ranks lists that requests
-    give.  n_tokens: events a step of training reads.  effort: epochs at most on 10,000 events; half as many on four
-    times the events.
+    popular lately, count more.  closed: blend with transitions.  given: it ranks lists that requests give.  n_tokens:
+    events a step of training reads.  effort: epochs at most on 10,000 events; half as many on four times the events.
     """
 
     body: str
@@ -93,8 +95,8 @@ class Plan:
         return SequenceNetwork(body, self.dim, n_items, n_event_types, sizes)
 
     def epochs(self, n_events: int) -> int:
-        """At most so many: fewer the more there is to read, and six while that is within ``READ``."""
-        least = np.clip(READ // n_events, 2, 6)
+        """At most so many: fewer the more there is to read, and ten while that is within ``READ``."""
+        least = np.clip(READ // n_events, 2, 10)
         return int(np.clip(round(self.effort * (10_000 / n_events) ** 0.5), least, self.effort))
 
 
@@ -160,13 +162,15 @@ class SequenceModel:
 
         products: (B, I) of places and items; the first of the parts is made of it.  logits: of the situation.
 
-        Transitions speak of what is new to a user; whether anything is used again, the network knows better.
+        Transitions speak of what is new to a user, for whether anything is used again the network knows better, unless
+        withheld events told otherwise.
         """
         parts = [self._network_scores(requests, products, logits)]
         if self.transitions is not None:
             closed = self.transitions.scores([request.history for request in requests])
-            for row, request in zip(closed, requests):
-                row[request.history.items] = 0
+            if not self.transitions.again:
+                for row, request in zip(closed, requests):
+                    row[request.history.items] = 0
             parts.append(closed)
         if self.choice is not None:
             now = np.array([request.now for request in requests])
@@ -193,17 +197,18 @@ class SequenceModel:
             "plan": asdict(self.plan),
             "epochs": self.epochs,
             "decay": None if self.transitions is None else self.transitions.decay,
+            "again": self.transitions is not None and self.transitions.again,
             "features": {side: columns.settings() for side, columns in self.features.items()},
         }
         files.write(folder, self.catalogue, settings, arrays)
 
     def _places(self, requests: Sequence[Request]) -> Tensor:
         """(B, D): where the histories lead."""
-        history, event_types, gaps, lengths = self._inputs(requests)
+        history, event_types, gaps, pauses, lengths = self._inputs(requests)
         with torch.inference_mode():
             users = self._known("users", [request.user for request in requests], self.network.user_features)
             users = users if isinstance(users, Tensor) else self.table.new_zeros(len(requests), self.plan.dim)
-            places = self.network(self.table, history, event_types, gaps, users, lengths)
+            places = self.network(self.table, history, event_types, gaps, pauses, users, lengths)
             return places + self._known("context", [request.context for request in requests], self.network.context)
 
     def _network_scores(self, requests: Sequence[Request], out: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -226,16 +231,20 @@ class SequenceModel:
             moment = self._moment = self.situation.at(int(times[0]), moment)
         return moment.logits, moment.unpublished
 
-    def _inputs(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, T) items, event types and gaps of the newest events, padded on the right, and (B,) lengths."""
+    def _inputs(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(B, T) items, event types, gaps and pauses of the newest events, padded on the right, and (B,) lengths."""
         past = _newest(requests, self.plan.length)  # one more than is read, for the time between
         n_events = np.diff(past.offsets)
         lengths = np.minimum(n_events, self.plan.length - 1)
         read = np.arange(len(past.items)) >= np.repeat(past.offsets[1:] - lengths, n_events)
-        out = np.zeros((3, len(requests), max(1, lengths.max(initial=0))), np.int64)
+        out = np.zeros((4, len(requests), max(1, lengths.max(initial=0))), np.int64)
         valid = np.arange(out.shape[2]) < lengths[:, None]
         gaps = gap_codes(past.times, past.offsets[:-1][n_events > 0])
-        for values, found in zip(out, (past.items, past.event_types, gaps)):
+        last = past.offsets[1:][n_events > 0] - 1
+        pauses = np.roll(gaps, -1)
+        now = np.array([request.now for request in requests], np.int64)[n_events > 0]
+        pauses[last] = duration_codes(now - past.times[last])
+        for values, found in zip(out, (past.items, past.event_types, gaps, pause_codes(pauses))):
             values[valid] = found[read]
         out[1] %= len(self.catalogue.event_types) + 1  # unknown event types, -1, come last
         return (*map(torch.from_numpy, out), torch.from_numpy(lengths))
@@ -279,7 +288,9 @@ def load(folder: Path) -> SequenceModel:
         table=torch.from_numpy(arrays["table"]),
         features=known,
         situation=Situation.load(part("situation.")),
-        transitions=Transitions(**part("transitions."), decay=settings["decay"]) if plan.closed else None,
+        transitions=Transitions.load(part("transitions."), settings["decay"], settings["again"])
+        if plan.closed
+        else None,
         choice=Situation.load(part("choice.")) if "choice.logits" in arrays else None,
         likeness=Likeness.load(part("likeness.")) if "choice.logits" in arrays else None,
         blend=arrays["blend"],
@@ -386,11 +397,7 @@ def fit(
     learnt = _fingerprint(train)
     like = likeness.fit(known["items"], encoded, datasets, numbers, train) if choice else None
     model = SequenceModel(numbers, plan, network, table.clone(), known, now, None, choice, like, blend, epochs, learnt)
-    memories = MEMORIES if plan.closed else ()
-    if start:
-        memories = [memory for memory in memories if memory["decay"] == start.transitions.decay]
-    closed = [transitions.fit(train, n_items, **memory) for memory in memories] or [None]
-    models = [replace(model, transitions=one) for one in closed]
+    models = [replace(model, transitions=one) for one in _transitions(train, n_items, plan, start)]
     if start:
         return models[0]
     if choice:
@@ -405,6 +412,17 @@ def fit(
         blends = [_blend(one, asked, wanted) for one in models]
     best = int(np.argmin([loss for _, loss in blends]))
     return replace(models[best], blend=blends[best][0])
+
+
+def _transitions(train: Histories, n_items: int, plan: Plan, start: SequenceModel | None) -> list[Transitions | None]:
+    """The transitions to choose from; those of the kind that ``start`` has."""
+    if not plan.closed:
+        return [None]
+    kinds = [(transitions.fit, memory) for memory in MEMORIES] + [(transitions.count, memory) for memory in COUNTED]
+    if start:
+        same = start.transitions.counted, start.transitions.decay
+        kinds = [(fit, memory) for fit, memory in kinds if (fit is transitions.count, memory["decay"]) == same]
+    return [fit(train, n_items, **memory) for fit, memory in kinds]
 
 
 def _sizes(known: Mapping[str, Features]) -> dict[str, tuple[int, int]]:

@@ -3,11 +3,12 @@
 What is recommended adds up from four parts, each learnt from the data:
 
 * what anyone would take now: popularity over hours to years, and the age of each item (``situation``),
-* where the history leads: causal self-attention over items, event types and the time between events; items are known by
-  a vector of their own and by their features and text, so that new ones take part; users and context by theirs
-  (``networks``),
+* where the history leads: causal self-attention over items, event types, the time between events and since the last;
+  items are known by a vector of their own and by their features and text, so that new ones take part; users and context
+  by theirs (``networks``),
 * whether the data repeat: a logit for each item of the history by how long ago it was used and what was done with it,
-* which new item follows which, in closed form (``transitions``).
+* which new item follows which, in closed form or by counts, whichever foretells withheld events better
+  (``transitions``).
 
 The first three are trained together, by the cross-entropy of every next item; the last enters with the weights that
 make withheld events likeliest.  Personalized-Ranking weighs them, and what was shown and passed over (``choices``), by

@@ -1,5 +1,6 @@
 """What campaigns of recipes for actions answer: GetActionRecommendations."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from lib import filters
 from lib.campaigns import Campaign as Loaded
 from lib.campaigns import Recommended, Restriction, Visitor
-from lib.data.datasets import Histories, History
+from lib.data.datasets import Histories, History, last_arrivals
 from lib.filters import Columns
 from lib.ranking import Lottery, Mixture, rank
 from lib.recipes.actions import DAY, EVENT_TYPES, EXPIRES, NextBestAction, action_histories, folded
@@ -35,6 +36,7 @@ class _Actions:
 
     put: how far the puts of Actions had come.  imported: action interactions that came by imports, and the same by
     user.  expires: (A,) epoch seconds, inf for never.  repeats: (A,) seconds to wait after an interaction.
+    last_arrivals: user -> epoch seconds at which what they did was last imported.
     """
 
     put: events.Live | None
@@ -44,6 +46,7 @@ class _Actions:
     expires: np.ndarray
     repeats: np.ndarray
     done: Histories
+    last_arrivals: Mapping[str, float]
 
 
 _ACTIONS: WeakKeyDictionary[Loaded, _Actions] = WeakKeyDictionary()
@@ -67,7 +70,8 @@ def get_action_recommendations(
     length = NUM_RESULTS if num_results is None else num_results
     if length > MAX_RESULTS:
         raise InvalidInputException(f"numResults is {length}, at most {MAX_RESULTS} actions can be asked for.")
-    deployment = runtime.deployed(account, campaign_arn)
+    now = account.now().timestamp()
+    deployment = runtime.deployed(account, campaign_arn, now)
     recipe = deployment.recipe
     if recipe.recipe_type != "PERSONALIZED_ACTIONS":
         raise InvalidInputException(
@@ -78,10 +82,10 @@ def get_action_recommendations(
     visitor = runtime.visitor_of(account, deployment, user_id)
     with account.store.read() as tx:
         actions = _present(tx, account, deployment)
-        done = _done(tx, deployment, actions, user_id)
-    now = account.now().timestamp()
+        done, last_arrival = _done(tx, deployment, actions, user_id)
     try:
-        allowed = _allowed(restriction, actions, visitor, done) & _timely(actions, done, now)
+        remembered = done if last_arrival >= datasets.remembered_from(account) else actions.done.of("")
+        allowed = _allowed(restriction, actions, visitor, remembered) & _timely(actions, done, now)
     except filters.FilterError as error:
         raise InvalidInputException(str(error)) from error
     model = actions.model
@@ -99,7 +103,7 @@ def get_action_recommendations(
     answer = Recommended(model.action_ids[shown].tolist(), scores, [False] * len(shown), None)
     return {
         "actionList": [{"actionId": id, "score": score} for id, score in zip(answer.item_ids, scores)],
-        "recommendationId": runtime.kept(account, campaign_arn, user_id, None, answer),
+        "recommendationId": runtime.kept(account, campaign_arn, user_id, None, answer, now),
     }
 
 
@@ -121,6 +125,8 @@ def _present(tx: Connection, account: Account, deployment: runtime.Deployment) -
         imported = None if met is None else datasets.table(tx, account, met, "BULK")
     model = loaded.model.knowing(table)
     n_actions = len(table)
+    done = action_histories(imported, model.action_ids)
+    last = last_arrivals(done.user_ids, datasets.arrivals(account, met))
     expires = np.full(n_actions, np.inf)
     for name in EXPIRES:
         if name in table:
@@ -133,7 +139,8 @@ def _present(tx: Connection, account: Account, deployment: runtime.Deployment) -
         Columns.of(table, loaded.schemas["ACTIONS"], np.arange(n_actions), n_actions),
         expires,
         np.nan_to_num(repeats) * DAY,
-        action_histories(imported, model.action_ids),
+        done,
+        dict(zip(done.user_ids.tolist(), last.tolist())),
     )
     return found
 
@@ -142,23 +149,24 @@ def _numbers(column: pd.Series) -> np.ndarray:
     return pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _done(tx: Connection, deployment: runtime.Deployment, actions: _Actions, user_id: str) -> History:
-    """What a user, or the session of that name, did about actions, oldest first."""
-    imported = actions.done.of(user_id)
+def _done(tx: Connection, deployment: runtime.Deployment, actions: _Actions, user_id: str) -> tuple[History, float]:
+    """What a user, or the session of that name, did about actions, oldest first; when that last came in."""
+    imported, last_arrival = actions.done.of(user_id), actions.last_arrivals.get(user_id, -math.inf)
     met = deployment.datasets.get("ACTION_INTERACTIONS")
     if met is None or met.dataset_arn not in deployment.live:
-        return imported
+        return imported, last_arrival
     sent = events.newest(tx, met.dataset_arn, user_id)
     action = pd.Index(actions.model.action_ids).get_indexer([event.item_id for event in sent])
     types = pd.Index(EVENT_TYPES).get_indexer([folded(event.event_type) for event in sent])
     known = action >= 0
     times = np.append(imported.times, np.array([int(event.sent_at) for event in sent], dtype=np.int64)[known])
     order = np.argsort(times, kind="stable")
-    return History(
+    done = History(
         np.append(imported.items, action[known].astype(np.int32))[order],
         times[order],
         np.append(imported.event_types, types[known].astype(np.int32))[order],
     )
+    return done, max([last_arrival, *(event.received_at for event in sent)])
 
 
 def _timely(actions: _Actions, done: History, now: float) -> np.ndarray:

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from lib import filters
 from lib.batch import Batch, Segments, Tally, answer_file
 from lib.campaigns import Campaign as Loaded
-from lib.data.datasets import Datasets, combine
+from lib.data.datasets import Datasets, combine, last_arrivals
 from lib.data.schema import Schema
 from lib.filters import Columns
 from lib.recipes.recipe import Progress, Recipe
@@ -266,10 +266,14 @@ def _segments(account: Account, job: BatchSegmentJob) -> Segments:
     with account.store.read() as tx:
         version = records.get(tx, account, SolutionVersion, job.solution_version_arn)
         text = job.filter_arn and records.get(tx, account, Filter, job.filter_arn).filter_expression
+        group = datasets.of_group(tx, account, version.dataset_group_arn)
+    arrivals = datasets.arrivals(account, group.get("INTERACTIONS"))
     data = datasets.load(account, version.dataset_group_arn, live_interactions=False)
     recipe = recipes.of_arn(version.recipe_arn)
     model = recipe.load(version_folder(account, job.solution_version_arn) / "model")
     user = pd.Index(model.user_ids).get_indexer(data.interactions["USER_ID"].to_numpy(dtype=str))
+    forgotten = last_arrivals(model.user_ids, arrivals) < datasets.remembered_from(account)
+    user[forgotten[user]] = -1
     types = data.interactions["EVENT_TYPE"].fillna("").str.lower() if "EVENT_TYPE" in data.interactions else ""
     done = pd.DataFrame({"user": user, "type": types}).query("user >= 0").groupby("type")["user"].unique()
     return Segments(
@@ -297,11 +301,12 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
     with account.store.read() as tx:
         version = records.get(tx, account, SolutionVersion, job.solution_version_arn)
         group = datasets.of_group(tx, account, version.dataset_group_arn)
-        live, state = None, {}
+        live, state, arrivals = None, {}, datasets.arrivals(account, group.get("INTERACTIONS"))
         if "INTERACTIONS" in group:
             interactions = group["INTERACTIONS"].dataset_arn
             schema = datasets.schemas(tx, account, version.dataset_group_arn)["INTERACTIONS"]
             live, state = events.interactions(tx, interactions, schema), events.state(tx, [interactions])
+            arrivals = (*arrivals, events.arrivals(tx, interactions))
         text = job.filter_arn and records.get(tx, account, Filter, job.filter_arn).filter_expression
     data = datasets.load(account, version.dataset_group_arn, live_interactions=False)
     latest = int(data.interactions["TIMESTAMP"].max()) if len(data.interactions) else 0
@@ -313,13 +318,14 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
     with account.store.read() as tx:
         model = serving.prepared(tx, account, job.solution_version_arn, recipe, model, config)
     return Batch(
-        loaded=Loaded(recipe, model, data),
+        loaded=Loaded(recipe, model, data, arrivals),
         num_results=job.num_results,
         now=max([latest, *newest]),
         wanted=filters.parse(text) if text else None,
         exploration=serving.exploration(recipe, config) if config.get("itemExplorationConfig") else None,
         seed=f"{account.seed}|{job.solution_version_arn}",
         themes=None if job.theme_generation_config is None else _themes(data, job.theme_generation_config),
+        remembered_from=datasets.remembered_from(account),
     )
 
 

@@ -127,8 +127,12 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
     def publish(tx: Connection) -> None:
         count(tx)
         current = records.get(tx, account, Dataset, job.dataset_arn)
-        parts = (part,) if job.import_mode == "FULL" else (*current.parts, part)
-        records.save(tx, replace(current, parts=parts))
+        now = account.now().timestamp()
+        parts, imported = (part,), (now,)
+        if job.import_mode != "FULL":
+            parts = (*current.parts, part)
+            imported = (*(current.imported or (now,) * len(current.parts)), now)
+        records.save(tx, replace(current, parts=parts, imported=imported))
 
     return publish
 

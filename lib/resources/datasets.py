@@ -1,5 +1,6 @@
 """Datasets: the tables of a dataset group, one a type."""
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, Self
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 
 from lib.data import schema as avro
 from lib.data import tables
-from lib.data.datasets import Datasets, combine
+from lib.data.datasets import Arrivals, Datasets, combine
 from lib.resources import records
 from lib.resources.account import Account
 from lib.resources.dataset_groups import DatasetGroup
@@ -19,6 +20,7 @@ from lib.resources.lifecycle import Status
 from lib.resources.schemas import Schema
 from lib.store import events, jobs
 
+DAY = 86_400  # seconds
 IDENTIFIED = ("ITEMS", "USERS", "ACTIONS")  # datasets with one record an id
 NO_INTERACTIONS = pd.DataFrame({"USER_ID": [], "ITEM_ID": [], "TIMESTAMP": []}).astype(
     {"USER_ID": "str", "ITEM_ID": "str", "TIMESTAMP": "int64"}
@@ -39,7 +41,11 @@ class DatasetUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """One table.  parts: names of the Parquet files it consists of, in the order they were imported."""
+    """One table.
+
+    parts: names of the Parquet files it consists of, in the order they were imported.  imported: when each of them was,
+    epoch seconds; () in a store that has not kept it.
+    """
 
     KIND: ClassVar = "dataset"
     PARENT: ClassVar = "dataset_group_arn"
@@ -58,6 +64,7 @@ class Dataset:
     latest_dataset_update: DatasetUpdate | None = None
     tracking_id: str | None = None
     parts: tuple[str, ...] = ()
+    imported: tuple[float, ...] = ()
 
     def updated(self, update: DatasetUpdate) -> Self:
         """With an update in force."""
@@ -191,6 +198,20 @@ def load(account: Account, dataset_group_arn: str, *, live_interactions: bool = 
         actions=frames.get("ACTIONS"),
         action_interactions=frames.get("ACTION_INTERACTIONS"),
     )
+
+
+def arrivals(account: Account, dataset: Dataset | None) -> Arrivals:
+    """Whose interactions, or action interactions, were imported when; where that is not known, at the end of time."""
+    if dataset is None or not dataset.imported:
+        return ((None, math.inf),)
+    paths = [account.store.files.path(part) for part in dataset.parts[1:]]
+    users = [tables.read([path], ["USER_ID"])["USER_ID"].unique() for path in paths]
+    return ((None, dataset.imported[0]), *zip(users, dataset.imported[1:]))
+
+
+def remembered_from(account: Account) -> float:
+    """Epoch seconds: of whom nothing has come in since then, filters ignore what they did."""
+    return account.now().timestamp() - DAY * account.quotas["days_that_filters_remember"]
 
 
 def table(tx: Connection, account: Account, dataset: Dataset, ingestion_mode: str) -> pd.DataFrame:

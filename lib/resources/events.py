@@ -17,6 +17,7 @@ from lib.resources.errors import InvalidInputException, ResourceNotFoundExceptio
 from lib.resources.event_trackers import EventTracker
 from lib.resources.schemas import Schema
 from lib.store import events
+from lib.store.commits import Outdated
 
 MAX_EVENT_BYTES = 10 * 1024
 LATEST = 10**11  # seconds; beyond the year 5000 it is milliseconds
@@ -42,10 +43,6 @@ class _Way:
     schema: avro.Schema
     without_item: avro.Schema
     documents: Mapping[str, bytes]
-
-
-class _Changed(Exception):
-    """The resources that events were checked against are no longer the same."""
 
 
 _WAYS: WeakKeyDictionary[Engine, dict[tuple[str, str], _Way]] = WeakKeyDictionary()
@@ -111,18 +108,18 @@ def _keep(
         try:
             account.store.commits.write(_append, (way, sent))
             return
-        except _Changed:
+        except Outdated:
             ways.pop(key, None)
 
 
 def _append(tx: Connection, given: Sequence[tuple[_Way, events.Sent]]) -> None:
-    """A step of ``Commits``.  Raises _Changed where a dataset, its tracker or its schema is another than was read."""
+    """A step of ``Commits``.  Raises Outdated where a dataset, its tracker or its schema is another than was read."""
     documents: dict[str, bytes] = {}
     for way, _ in given:
         if any(documents.setdefault(arn, document) != document for arn, document in way.documents.items()):
-            raise _Changed
+            raise Outdated
     if records.documents(tx, documents) != documents:
-        raise _Changed
+        raise Outdated
     events.append_all(tx, [sent for _, sent in given])
 
 
@@ -240,7 +237,7 @@ def _event(
         user_id=user_id or None,
         event_type=event["eventType"],
         sent_at=sent_at,
-        item_id=None if item_id is None else str(item_id),
+        item_id=row.get("ITEM_ID", row.get("ACTION_ID")),
         event_id=event.get("eventId"),
         row={name: value for name, value in row.items() if value is not None},
         impression=impression,

@@ -13,6 +13,7 @@ DEFAULTS: Mapping[str, float] = {
     "recommenders_per_group": 5,
     "filters_per_group": 30,
     "fields_per_filter": 10,
+    "days_that_filters_remember": 90,
     "filter_fields_per_group": 20,
     "pending_import_jobs": 5,
     "pending_export_jobs": 5,

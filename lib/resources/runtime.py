@@ -10,7 +10,8 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -46,6 +47,7 @@ MAX_RESULTS_WITH_METADATA = 50
 MAX_METADATA_COLUMNS = 10
 VISITORS = 10_000  # kept per campaign
 MINUTE = 60
+UNSEEN_SECONDS = 0.005  # for which what another process has written may not be seen; to ask each time costs a tenth
 USES_PROMOTIONS = ("USER_PERSONALIZATION", "RELATED_ITEMS", "POPULAR_ITEMS")
 GIVES_METADATA = ("aws-user-personalization-v2", "aws-personalized-ranking-v2", "aws-semantic-similarity")
 NEEDS = {"USER_PERSONALIZATION": ("userId",), "RELATED_ITEMS": ("itemId",)}
@@ -125,7 +127,7 @@ class _Process:
     """The campaigns of one open store that this process has loaded."""
 
     def __init__(self, account: Account):
-        self.changes = Changes(account.store)
+        self.changes = Changes(account.store, UNSEEN_SECONDS)
         self.deployments: dict[str, Deployment] = {}
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.loading = threading.Lock()
@@ -163,7 +165,8 @@ def get_recommendations(
     if (recommender_arn is not None) != (RECOMMENDER in (campaign_arn or recommender_arn)):
         raise InvalidInputException("campaignArn takes a campaign's ARN, recommenderArn a recommender's.")
     campaign_arn = campaign_arn or recommender_arn
-    deployment = deployed(account, campaign_arn)
+    now = account.now().timestamp()
+    deployment = deployed(account, campaign_arn, now)
     recipe = deployment.recipe
     if recipe.recipe_type in OPERATION_OF:
         raise InvalidInputException(f"{campaign_arn} runs {recipe.name}: call {OPERATION_OF[recipe.recipe_type]}.")
@@ -178,7 +181,7 @@ def get_recommendations(
     kept_seconds, answer = account.quotas["seconds_to_keep_answers"], None
     if kept_seconds:
         asked = (user_id, item_id, length, filter_arn, orjson.dumps([context, filter_values, promotions, columns]))
-        answer = deployment.answer(asked, visitor, account.now().timestamp())
+        answer = deployment.answer(asked, visitor, now)
     if answer is None:
         rng = None
         if promotion is not None or deployment.exploration is not None:
@@ -199,9 +202,9 @@ def get_recommendations(
         except filters.FilterError as error:
             raise InvalidInputException(str(error)) from error
         if kept_seconds:
-            deployment.keep(asked, visitor, account.now().timestamp() + kept_seconds, answer)
-    recommendation_id = kept(account, campaign_arn, user_id, item_id, answer)
-    return {"itemList": _predicted_items(answer, recipe, promotion), "recommendationId": recommendation_id}
+            deployment.keep(asked, visitor, now + kept_seconds, answer)
+    recommendation_id = kept(account, campaign_arn, user_id, item_id, answer, now)
+    return {"itemList": _item_list(answer, recipe, promotion), "recommendationId": recommendation_id}
 
 
 def get_personalized_ranking(
@@ -224,7 +227,8 @@ def get_personalized_ranking(
         )
     if not user_id:
         raise InvalidInputException("userId is missing: a ranking is made for a user or session.")
-    deployment = deployed(account, campaign_arn)
+    now = account.now().timestamp()
+    deployment = deployed(account, campaign_arn, now)
     recipe = deployment.recipe
     if recipe.recipe_type != "PERSONALIZED_RANKING":
         operation = OPERATION_OF.get(recipe.recipe_type, "GetRecommendations")
@@ -240,8 +244,11 @@ def get_personalized_ranking(
         )
     except filters.FilterError as error:
         raise InvalidInputException(str(error)) from error
-    recommendation_id = kept(account, campaign_arn, user_id, None, answer)
-    return {"personalizedRanking": _predicted_items(answer, recipe, None), "recommendationId": recommendation_id}
+    recommendation_id = kept(account, campaign_arn, user_id, None, answer, now)
+    ranked = [{"itemId": item_id, "score": score} for item_id, score in zip(answer.item_ids, answer.scores)]
+    if answer.metadata is not None:
+        ranked = [{**item, "metadata": metadata} for item, metadata in zip(ranked, answer.metadata)]
+    return {"personalizedRanking": ranked, "recommendationId": recommendation_id}
 
 
 def _length(num_results: int | None, metadata_columns: Mapping[str, Sequence[str]] | None) -> int:
@@ -264,10 +271,12 @@ def _process(account: Account) -> _Process:
     return process
 
 
-def deployed(account: Account, arn: str) -> Deployment:
-    """The campaign, ready to answer one more request.  Raises ThrottlingException where it has too many."""
+def deployed(account: Account, arn: str, now: float) -> Deployment:
+    """The campaign, ready to answer one more request.  Raises ThrottlingException where it has too many.
+
+    now: epoch seconds.
+    """
     process = _process(account)
-    now = account.now().timestamp()
     deployment = _present(process, account, arn, now)
     # The minimum is promised; above it a campaign may have what the machine's cores can do.
     floor = deployment.campaign.min_provisioned_tps
@@ -446,24 +455,31 @@ def _load(
 ) -> tuple[Loaded, dict[str, int]]:
     # Puts that come in while the data is read are read twice, which does no harm.
     read = {kind: events.last(tx, dataset.dataset_arn) for kind, dataset in found.items() if kind in ("ITEMS", "USERS")}
-    data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
+    with _in_store(f"The data of {campaign.dataset_group_arn}", "import it again"):
+        data = datasets.load(account, campaign.dataset_group_arn, live_interactions=False)
     folder = account.store.files.path(files) / "model"
-    try:
+    with _in_store(f"The model of {campaign.solution_version_arn}", "move the campaign to another version"):
         model = recipe.load(folder)
-    except FileNotFoundError as error:
-        version = campaign.solution_version_arn
-        raise ResourceNotFoundException(
-            f"The model of {version} is gone from {folder}: bring it back, or move the campaign to another version."
-        ) from error
     config = campaign.campaign_config or {}
     model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, model, config)
-    loaded = Loaded(recipe, model, data)
+    loaded = Loaded(recipe, model, data, datasets.arrivals(account, found.get("INTERACTIONS")), _told)
     # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
     if "INTERACTIONS" in found:
         read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
     if recipe.explores and "ITEMS" in found:
         loaded.arrived(events.put_times(tx, found["ITEMS"].dataset_arn))
     return loaded, read
+
+
+@contextmanager
+def _in_store(what: str, remedy: str) -> Iterator[None]:
+    """Raise ResourceNotFoundException where files are gone, or damaged, that somebody else than the service touched."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ResourceNotFoundException(f"{what} is gone from {error.filename}: bring it back, or {remedy}.") from error
+    except ValueError as error:
+        raise ResourceNotFoundException(f"{what} cannot be read: {error}; bring it back, or {remedy}.") from error
 
 
 def _take_in(tx: Connection, known: Deployment, live: Mapping[str, events.Live]) -> OrderedDict[str | None, Visitor]:
@@ -562,6 +578,8 @@ def visitor_of(account: Account, deployment: Deployment, user_id: str | None) ->
         visitor = deployment.visitors[user_id] = deployment.loaded.visitor(user_id, sent)
         if len(deployment.visitors) > VISITORS:
             deployment.visitors.popitem(last=False)
+    if -math.inf < visitor.last_arrival < datasets.remembered_from(account):
+        visitor = deployment.visitors[user_id] = visitor.unremembered()
     return visitor
 
 
@@ -667,26 +685,27 @@ def _context(deployment: Deployment, given: Mapping[str, str] | None) -> dict[st
     return {columns[name.upper()]: value for name, value in given.items() if name.upper() in columns}
 
 
-def _predicted_items(answer: Recommended, recipe: Recipe, promotion: Promotion | None) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]]
-    if answer.scores is None:
-        items = [{"itemId": item_id} for item_id in answer.item_ids]
-    else:
-        items = [{"itemId": item_id, "score": score} for item_id, score in zip(answer.item_ids, answer.scores)]
+def _told(item_id: str, score: float | None) -> bytes:
+    """A PredictedItem as JSON, without its end: more may follow."""
+    return orjson.dumps({"itemId": item_id} if score is None else {"itemId": item_id, "score": score})[:-1]
+
+
+def _item_list(answer: Recommended, recipe: Recipe, promotion: Promotion | None) -> orjson.Fragment:
+    """PredictedItems as JSON: most of their text is the same for each answer to a user."""
+    told = answer.told
     if answer.metadata is not None:
-        for item, metadata in zip(items, answer.metadata):
-            item["metadata"] = metadata
+        told = [text + b',"metadata":' + orjson.dumps(metadata) for text, metadata in zip(told, answer.metadata)]
+    reasons = []  # which items have one, and how it is told
     if promotion is not None:
-        for item, promoted in zip(items, answer.promoted):
-            if promoted:
-                item["promotionName"] = promotion.name
-                if recipe.name == serving.EXPLORES_BY_ITSELF:
-                    item["reason"] = ["Promoted item"]
+        text = b',"promotionName":' + orjson.dumps(promotion.name)
+        reason = b',"reason":["Promoted item"]' if recipe.name == serving.EXPLORES_BY_ITSELF else b""
+        reasons.append((answer.promoted, text + reason))
     if answer.explored is not None and recipe.name == serving.EXPLORES_BY_ITSELF:
-        for item, explored in zip(items, answer.explored):
-            if explored:
-                item["reason"] = ["Exploration"]
-    return items
+        reasons.append((answer.explored, b',"reason":["Exploration"]'))
+    for marks, text in reasons:
+        if True in marks:
+            told = [one + text if mark else one for one, mark in zip(told, marks)]
+    return orjson.Fragment(b"[" + b"},".join(told) + b"}]" if told else b"[]")
 
 
 def chance(account: Account, deployment: Deployment, user_id: str | None, item_id: str | None) -> np.random.Generator:
@@ -695,20 +714,26 @@ def chance(account: Account, deployment: Deployment, user_id: str | None, item_i
 
 
 def _seed(account: Account, deployment: Deployment, user_id: str | None, item_id: str | None) -> int:
-    """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer."""
+    """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer.
+
+    Workers count their answers each for itself, and a user who asks two of them shall not be shown one list twice.
+    """
     asked, count = deployment.asked, 0
     if deployment.exploration is not None:
         count = asked[user_id] = asked.get(user_id, 0) + 1
         if len(asked) > VISITORS:
             asked.popitem(last=False)
+        if account.worker:
+            count = f"{count} of {account.worker}"
     changes = sum(one.changes for one in deployment.live.values())
     told = f"{account.seed}|{deployment.campaign.campaign_arn}|{user_id}|{item_id}|{changes}|{count}"
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:16])
 
 
-def kept(account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended) -> str:
-    """The id of an answer, under which the list is kept for the events to come."""
-    now = account.now().timestamp()
+def kept(
+    account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended, now: float
+) -> str:
+    """The id of an answer, under which the list is kept for the events to come.  now: epoch seconds."""
     recommendation_id = _recommendation_id(account, now, campaign_arn, user_id, item_id)
     given = Recommendation(
         recommendation_id=recommendation_id,

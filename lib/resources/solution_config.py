@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lib import tuning
@@ -50,6 +51,8 @@ def check(
     _check_events(recipe, config, event_type, schemas)
     _check_objective(recipe, config, schemas)
     check_columns(config, schemas)
+    if "ITEMS" in schemas:  # else there is time until it trains
+        check_items(recipe, _trained_on("ITEMS", config, schemas["ITEMS"]))
     check_schedule(config.get("autoTrainingConfig", {}))
 
 
@@ -197,6 +200,35 @@ def check_columns(config: Mapping[str, Any], schemas: Mapping[str, Schema]) -> N
             needed = {*schema.required, "EVENT_TYPE"} & set(columns)
             if member == "excludedDatasetColumns" and needed:
                 raise InvalidInputException(f"trainingDataConfig: {', '.join(sorted(needed))} cannot be excluded.")
+
+
+def check_items(recipe: Recipe, items: Schema | None) -> None:
+    """Raise InvalidInputException where the columns of Items lack what a recipe cannot be trained without.
+
+    items: None where the group has no Items dataset, which is told of by the recipe.
+    """
+    if recipe.name != "aws-semantic-similarity" or items is None:
+        return
+    found = {
+        "itemName": any(field.item_name for field in items.fields),
+        "textual": any(field.textual for field in items.fields),
+    }
+    if lacking := [name for name, there in found.items() if not there]:
+        raise InvalidInputException(
+            f"{recipe.name} needs an ITEMS schema with a field that is marked itemName and one that is marked textual: "
+            f"none of those it is to be trained on is marked {' or '.join(lacking)}."
+        )
+
+
+def _trained_on(kind: str, config: Mapping[str, Any], schema: Schema) -> Schema:
+    """The columns of a dataset that ``trainingDataConfig`` leaves."""
+    for member, columns_of in config.get("trainingDataConfig", {}).items():
+        for name, columns in columns_of.items():
+            if name.upper() == kind:
+                excluding = member == "excludedDatasetColumns"
+                kept = tuple(field for field in schema.fields if (field.name in columns) != excluding)
+                schema = replace(schema, fields=kept)
+    return schema
 
 
 def _number(text: str) -> float | None:

@@ -297,7 +297,10 @@ def training_data(account: Account, version: SolutionVersion) -> Datasets:
         )
     chosen = replace(loaded, interactions=interactions.reset_index(drop=True))
     check_event_types(chosen)
-    return exclude_columns(_as_known(chosen, version.columns or {}), config.get("trainingDataConfig"))
+    chosen = exclude_columns(_as_known(chosen, version.columns or {}), config.get("trainingDataConfig"))
+    if recipe is not None:
+        solution_config.check_items(recipe, chosen.schemas.get("ITEMS"))
+    return chosen
 
 
 def _makes_segments(version: SolutionVersion) -> bool:

@@ -80,7 +80,8 @@ def _work(
     """What one worker of several does."""
     http.share_metrics(place.folder, place.number)
     try:
-        account = replace(_open(options, processes=options.workers[1]), throttle=place.throttle())
+        account = _open(options, processes=options.workers[1])
+        account = replace(account, throttle=place.throttle(), worker=place.number)
     except (OSError, ValueError) as error:
         _log_line(event="worker cannot start", worker=place.number, error=str(error))
         os._exit(1)
@@ -102,6 +103,7 @@ def _serve(
         log=_log,
         at_hand=partial(runtime.at_hand, account),
         bring_to_hand=partial(runtime.bring_to_hand, account),
+        commits=account.store.commits,
         jobs_by_state=lambda: _jobs_by_state(account.store),
         campaign_tps=lambda: _campaign_tps(account.store, account.now().timestamp()),
         workers=lambda: 1 if place is None else len(place.board.answering()),
@@ -110,6 +112,7 @@ def _serve(
     # uvicorn answers what it has accepted, for a few seconds, then passes the signal on; whatever an operation is still
     # at could be killed at any instant, so nobody waits for it, but what was answered is written
     def end(*_: object) -> None:
+        application.tell()
         writing = threading.Thread(target=account.store.commits.flush, daemon=True)
         writing.start()
         writing.join(LAST_WRITE_SECONDS)

@@ -6,6 +6,7 @@ model or waiting for the disk holds nobody else up.
 """
 
 import asyncio
+import ctypes
 import gc
 import itertools
 import logging
@@ -20,7 +21,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import uvicorn
@@ -36,6 +37,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from lib.resources.errors import ApiError, ThrottlingException
 from lib.service import model, sigv4, wire
 from lib.service.dispatch import Dispatcher, Prepared
+from lib.store.commits import Commits, Outdated
 from lib.store.database import is_full
 
 BODY_BYTES = 4 * 2**20  # ten items with properties of 32,000 characters, each escaped to twelve bytes
@@ -46,14 +48,18 @@ KEEP_ALIVE_SECONDS = 65
 SHUTDOWN_SECONDS = 3
 REQUESTS_IN_FLIGHT = 256
 THREADS = 32
-WAITING_THREADS = 64  # for events: they wait for the disk, and the more of them wait the more share one wait
+GATHER_SECONDS = 0.01  # a transaction costs as much as five calls in it, and campaigns look at the store after each
+GATHERED_AT_ONCE = 32  # calls; where so many wait, no more are waited for
 SWITCH_SECONDS = 0.0005  # after which a thread lets others compute: ten times as often as Python's own default
+UNTOLD_SECONDS = 0.1  # after which what was answered is logged and counted
+M_ARENA_MAX = -8  # in malloc.h
+HEAPS = 2  # with one for each thread, what was given back lay about in all of them: 2 kB more a request
 GARBAGE = 50_000  # new objects after which circles of them are sought; at Python's 700 that took a tenth of the time
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # Prometheus' client library finds its folder there
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # seconds
 
-EVENTS = "personalize-events"
 RECOMMENDATIONS = "/recommendations"
+GATHERED = ("/events", "/action-interactions")  # whose events are written together with those of others
 
 Log = Callable[[bytes], object]
 
@@ -149,17 +155,16 @@ class Metrics:
         )
         self._counters: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
 
-    def count(self, answered: wire.Answer, seconds: float) -> None:
+    def count(self, done: "Done") -> None:
         """Count one answer."""
-        operation = answered.operation
-        labels = (operation.service, operation.name) if operation else ("", "")
+        labels = (done.operation.service, done.operation.name) if done.operation else ("", "")
         counters = self._counters.get(labels)
         if counters is None:
             counters = self._counters[labels] = (self.requests.labels(*labels), self.seconds.labels(*labels))
         counters[0].inc()
-        counters[1].observe(seconds)
-        if answered.error is not None:
-            self.errors.labels(*labels, answered.error).inc()
+        counters[1].observe(done.seconds)
+        if done.error is not None:
+            self.errors.labels(*labels, done.error).inc()
 
     def told(self, present: "Present") -> bytes:
         """What was counted, by all workers where there are several, and how things stand at present."""
@@ -210,12 +215,25 @@ class Present:
         yield jobs
 
 
+class Done(NamedTuple):
+    """What is told of one request.  at: epoch seconds of its answer.  size: bytes of it."""
+
+    at: float
+    request_id: str
+    operation: model.Operation | None
+    status: int
+    error: str | None
+    seconds: float
+    size: int
+
+
 class Application:
     """The ASGI application.
 
-    authorise: raises ApiError for who may not call.  log: takes one line of JSON for each operation called.
+    authorise: raises ApiError for who may not call.  log: takes lines of JSON, one for each operation called.
     at_hand: whether a GetRecommendations, of members as its function has them, can be answered in less time than a
     thread takes to begin.  bring_to_hand: makes that true of many, in a thread.
+    commits: through which events are written; None where each call of the dispatcher has written when it returns.
     jobs_by_state, campaign_tps, workers: for whoever asks for metrics, how many jobs wait and run, of each campaign
     that is used what it consumes and what is provisioned, and how many processes answer.
     """
@@ -228,6 +246,7 @@ class Application:
         log: Log,
         at_hand: Callable[[Mapping[str, Any]], bool] = lambda members: False,
         bring_to_hand: Callable[[Sequence[Mapping[str, Any]]], None] = lambda asked: None,
+        commits: Commits | None = None,
         jobs_by_state: Callable[[], Mapping[str, int]] = dict,
         campaign_tps: Callable[[], Mapping[str, tuple[float, float]]] = dict,
         workers: Callable[[], int] = lambda: 1,
@@ -236,12 +255,16 @@ class Application:
         self.dispatcher, self.authorise, self.log = dispatcher, authorise, log
         self.metrics, self.present = Metrics(), Present(jobs_by_state, campaign_tps, workers)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
-        self.waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="event")
         self.at_hand, self.bring_to_hand = at_hand, bring_to_hand
         self.missing: list[tuple[Mapping[str, Any], asyncio.Future]] = []  # by bring_to_hand
         self.bringing: asyncio.Task | None = None
+        self.commits = commits
+        self.writer = ThreadPoolExecutor(1, thread_name_prefix="events")
+        self.unwritten: list[asyncio.Future] = []
+        self.writing: asyncio.Task | None = None
         self.request_ids = _request_ids()
         self.requests_in_flight, self.in_flight = requests_in_flight, 0
+        self.untold: list[Done] = []
         self.pages = Starlette(routes=[Route("/health", self._health), Route("/metrics", self._metrics)])
 
     async def __call__(self, scope: Mapping[str, Any], receive: Callable, send: Callable) -> None:
@@ -267,14 +290,17 @@ class Application:
                             answered = self._perform(scope, answered, request_id)
                         else:
                             answered = await _in(self.threads, self._perform, scope, answered, request_id)
+                elif scope["path"] in GATHERED and self.commits is not None:
+                    answered = await self._gathered(scope, body, request_id)
                 else:
-                    threads = self.waiting if self._is_of_events(scope) else self.threads
-                    answered = await _in(threads, self._answer, scope, body, request_id)
+                    answered = await _in(self.threads, self._answer, scope, body, request_id)
             finally:
                 self.in_flight -= 1
+        if not self.untold:
+            asyncio.get_running_loop().call_later(UNTOLD_SECONDS, self.tell)
+        status, _, content, operation, error = answered
         seconds = time.perf_counter() - started
-        self.metrics.count(answered, seconds)
-        self._log(request_id, answered, seconds)
+        self.untold.append(Done(time.time(), request_id, operation, status, error, seconds, len(content)))
         await _send(send, answered)
 
     def _is_at_hand(self, prepared: Prepared) -> bool:
@@ -303,9 +329,39 @@ class Application:
                     done.set_result(None)
         self.bringing = None
 
-    def _is_of_events(self, scope: Mapping[str, Any]) -> bool:
-        operation = model.paths().get(scope["path"])
-        return operation is not None and operation.service == EVENTS
+    async def _gathered(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> wire.Answer:
+        """Answer once the disk has what the call writes, with all others who wait for that: no thread waits."""
+        with self.commits.put_off() as begun:
+            answered = self._answer(scope, body, request_id)
+        if begun:
+            await self._written()
+        for one in begun:
+            if isinstance(one.error, Outdated):
+                return await _in(self.threads, self._answer, scope, body, request_id)
+            if one.error is not None or not one.done:
+                return self._failure(scope, request_id, one.error or RuntimeError("nothing was written"))
+        return answered
+
+    async def _written(self) -> None:
+        """Wait until all that was begun is on disk, or has failed."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self.unwritten.append(done)
+        if self.writing is None:
+            self.writing = loop.create_task(self._write())
+        await done
+
+    async def _write(self) -> None:
+        while self.unwritten:
+            waiting, self.unwritten = self.unwritten, []
+            with suppress(Exception):  # whoever waited looks at what became of its own
+                await _in(self.writer, self.commits.flush)
+            for done in waiting:
+                if not done.done():  # whoever waited may have gone away
+                    done.set_result(None)
+            if 0 < len(self.unwritten) < GATHERED_AT_ONCE:
+                await asyncio.sleep(GATHER_SECONDS)
+        self.writing = None
 
     def _answer(self, scope: Mapping[str, Any], body: bytes, request_id: str) -> wire.Answer:
         prepared = self._prepare(scope, body, request_id)
@@ -340,25 +396,21 @@ class Application:
         )
         return wire.refuse(scope["method"], scope["path"], error, request_id=request_id)
 
-    def _log(self, request_id: str, answered: wire.Answer, seconds: float) -> None:
-        operation = answered.operation
-        told = line(
-            event="request",
-            request=request_id,
-            service=operation and operation.service,
-            operation=operation and operation.name,
-            status=answered.status,
-            error=answered.error,
-            milliseconds=round(seconds * 1000, 3),
-            bytes=len(answered.body),
-        )
-        self.log(told)
+    def tell(self) -> None:
+        """Log and count what was answered: for many requests together, which costs half as much."""
+        untold, self.untold = self.untold, []
+        for done in untold:
+            self.metrics.count(done)
+        if untold:
+            self.log(b"".join(map(_told, untold)))
 
     async def _health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    def _metrics(self, request: Request) -> Response:
-        return Response(self.metrics.told(self.present), media_type=CONTENT_TYPE_LATEST)
+    async def _metrics(self, request: Request) -> Response:
+        self.tell()
+        told = await asyncio.to_thread(self.metrics.told, self.present)
+        return Response(told, media_type=CONTENT_TYPE_LATEST)
 
 
 class _Lines(logging.Handler):
@@ -382,6 +434,8 @@ def configuration(application: Application) -> uvicorn.Config:
     """How uvicorn is to run the application; sets up this process for it."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GARBAGE)
+    if hasattr(ctypes.CDLL(None), "mallopt"):  # glibc; others have no heap for each thread
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
     logger = logging.getLogger("uvicorn.error")
     logger.handlers, logger.propagate = [_Lines(application.log)], False
     return uvicorn.Config(
@@ -399,11 +453,26 @@ def configuration(application: Application) -> uvicorn.Config:
     )
 
 
-def line(**members: Any) -> bytes:
-    """One line of the log: the time, and what there is to say."""
-    now = time.time()
-    told = f"{_second(int(now))}.{int(now % 1 * 1000):03}+00:00"
+def line(at: float | None = None, **members: Any) -> bytes:
+    """One line of the log: the time, and what there is to say.  at: epoch seconds; now, if not given."""
+    if at is None:
+        at = time.time()
+    told = f"{_second(int(at))}.{int(at % 1 * 1000):03}+00:00"
     return orjson.dumps({"time": told, **members}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _told(done: Done) -> bytes:
+    return line(
+        done.at,
+        event="request",
+        request=done.request_id,
+        service=done.operation and done.operation.service,
+        operation=done.operation and done.operation.name,
+        status=done.status,
+        error=done.error,
+        milliseconds=round(done.seconds * 1000, 3),
+        bytes=done.size,
+    )
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
+import orjson
 from botocore import xform_name
 from botocore.loaders import create_loader
 from botocore.model import ServiceModel, Shape
@@ -412,7 +413,9 @@ def _list_encoder(service: str, shape: Shape) -> Encoder | None:
         name for name, inner in member.members.items() if _encoder(service, inner.name) is None
     )
 
-    def encode(values: Any) -> list[Any]:
+    def encode(values: Any) -> list[Any] | orjson.Fragment:
+        if type(values) is orjson.Fragment:
+            return values  # JSON already
         if plain and set(map(type, values)) == {dict}:
             # the answers there are most of, for which looking at each member would cost most of the time
             found = chain.from_iterable(map(dict.values, values))

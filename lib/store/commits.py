@@ -5,14 +5,19 @@ only when it is on disk.  One that nobody waits for rides along with the next, o
 """
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection
 
+
+class Outdated(Exception):
+    """What a write was made of has changed: nothing of it is kept, and it is to be made anew."""
+
+
 Write = Callable[[Connection, Sequence[Any]], None]
-LATER_SECONDS = 0.2
+LATER_SECONDS = 0.05  # rarer and larger ones hold up those who are answered meanwhile
 HELD = 10_000  # writes nobody waits for; whoever adds one more has to wait
 
 
@@ -22,9 +27,10 @@ class Commits:
     def __init__(self, transaction: Callable[[], AbstractContextManager[Connection]]):
         self._transaction = transaction
         self._guard, self._turn = threading.Lock(), threading.Lock()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._riding: list[tuple[Write, Any]] = []
         self._timer: threading.Timer | None = None
+        self._putting_off = threading.local()
 
     def write(self, write: Write, item: Any) -> None:
         """Have ``write`` called with a transaction and a list in which ``item`` is; returns when that is on disk.
@@ -32,14 +38,30 @@ class Commits:
         Items of the same function come to it together, in the order they were given, at most once each.  Raises what
         ``write`` raises for this item alone; others are not harmed.
         """
-        mine = _Waiting(write, item)
+        mine = Waiting(write, item)
         with self._guard:
             self._waiting.append(mine)
+        begun = getattr(self._putting_off, "begun", None)
+        if begun is not None:
+            begun.append(mine)
+            return
         with self._turn:
             if not mine.done:
                 self._commit()
         if mine.error is not None:
             raise mine.error
+
+    @contextmanager
+    def put_off(self) -> Iterator[list["Waiting"]]:
+        """Within the block ``write`` returns at once, in this thread: what it was given is on disk after ``flush``.
+
+        Gives the writes that were begun; their errors are told there, by nobody else.
+        """
+        self._putting_off.begun = begun = []
+        try:
+            yield begun
+        finally:
+            self._putting_off.begun = None
 
     def later(self, write: Write, item: Any) -> None:
         """Have ``write`` called as above, before all that is waited for; returns at once."""
@@ -54,7 +76,7 @@ class Commits:
             self.flush()
 
     def flush(self) -> None:
-        """Write what nobody waits for; returns when it is on disk."""
+        """Write what was given until now, by whomever; returns when it is on disk."""
         with self._turn:
             self._commit()
 
@@ -87,7 +109,7 @@ class Commits:
             for write, its in items.items():
                 write(tx, its)
 
-    def _one_by_one(self, riding: Sequence[tuple[Write, Any]], waiting: Sequence["_Waiting"]) -> None:
+    def _one_by_one(self, riding: Sequence[tuple[Write, Any]], waiting: Sequence["Waiting"]) -> None:
         """After one write, or the disk, has failed: each by itself, so that each learns what became of its own."""
         for write, item in riding:
             try:
@@ -101,8 +123,8 @@ class Commits:
                 one.error = error
 
 
-class _Waiting:
-    """A write somebody waits for."""
+class Waiting:
+    """A write somebody waits for.  error: what became of it, once it is done."""
 
     __slots__ = ("done", "error", "item", "write")
 

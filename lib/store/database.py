@@ -7,7 +7,7 @@ those of other processes, take turns.
 import errno
 import fcntl
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,12 +33,14 @@ class Store:
     location: the folder of everything that is not in the database: ``files/``, and jobs' locks and logs; where a bucket
     has the files, this machine's copies of them, and its logs.
     commits: for small writes of many callers, which it puts into one transaction.
+    watchers: called whenever a transaction of this object has ended.
     """
 
     location: Path
     engine: Engine
     files: Files
     commits: Commits = field(init=False)
+    watchers: list[Callable[[], None]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "commits", Commits(self.transaction))
@@ -100,6 +102,8 @@ class Store:
         with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
             dialects.end_writing(connection)
+        for changed in self.watchers:
+            changed()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

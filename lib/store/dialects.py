@@ -33,7 +33,13 @@ _STAMP = {"sqlite": "PRAGMA data_version", "postgresql": "SELECT changes FROM st
 
 def sqlite(path: Path) -> Engine:
     """SQLite in write-ahead mode, every commit brought to disk."""
-    engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=64, connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(
+        f"sqlite:///{path}",
+        pool_size=16,
+        max_overflow=64,
+        pool_use_lifo=True,  # each connection keeps pages and statements of its own: few are kept warm, not all
+        connect_args={"timeout": BUSY_SECONDS},
+    )
     opening = threading.Lock()
 
     @event.listens_for(engine, "connect")

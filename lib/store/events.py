@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+import numpy as np
 import orjson
 import pandas as pd
 from sqlalchemy import (
@@ -62,8 +63,16 @@ live_events = Table(
     Column("source", String(1024)),  # eventAttributionSource
     Index("live_events_of_a_user", "dataset_arn", "user_id", "sequence"),
     Index("live_events_of_a_session", "dataset_arn", "session_id", "sequence"),
-    Index("live_events_by_id", "dataset_arn", "event_id"),
+    Index("live_events_in_order", "dataset_arn", "sequence"),
     sqlite_autoincrement=True,
+)
+_HAS_ID = live_events.c.event_id.is_not(None)  # most have none, and are never searched by it
+Index(
+    "live_events_by_id",
+    live_events.c.dataset_arn,
+    live_events.c.event_id,
+    sqlite_where=_HAS_ID,
+    postgresql_where=_HAS_ID,
 )
 
 live_sessions = Table(
@@ -96,9 +105,10 @@ _USERS = select(live_sessions.c.session_id, live_sessions.c.user_id).where(
     live_sessions.c.dataset_arn == bindparam("dataset_arn"),
     live_sessions.c.session_id.in_(bindparam("sessions", expanding=True)),
 )
+_NAMED = ("sequence", "session_id", "user_id", "event_type", "sent_at", "item_id", "received_at")
 # Two indexed searches: one with OR would be free to walk the whole dataset.
 _OF_OWNER = [
-    select(*(live_events.c[name] for name in ("sequence", "session_id", "user_id", "event_type", "sent_at", "item_id")))
+    select(*(live_events.c[name] for name in _NAMED))
     .where(
         live_events.c.dataset_arn == bindparam("dataset_arn"),
         owner == bindparam("owner"),
@@ -148,7 +158,10 @@ _MOVE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveEvent:
-    """One event.  item_id: an item, or an action.  row: the dataset's columns, but for the user's.  Epoch seconds."""
+    """One event.  item_id: an item, or an action.  row: the dataset's columns, but for the user's.  Epoch seconds.
+
+    received_at: when it arrived, of one that is kept.
+    """
 
     session_id: str
     user_id: str | None
@@ -160,6 +173,7 @@ class LiveEvent:
     impression: Sequence[str] | None = None
     recommendation_id: str | None = None
     source: str | None = None
+    received_at: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,11 +295,25 @@ def newest(tx: Connection, dataset_arn: str, user_id: str, limit: int = NEWEST) 
     """The newest events of a user, or of the session of that name, oldest first; rows and impressions are left out."""
     found: dict[int, LiveEvent] = {}
     rows = tx.execute(_NEWEST, {"dataset_arn": dataset_arn, "owner": user_id, "most": limit})
-    for sequence, session_id, user, event_type, sent_at, item_id in rows:
+    for sequence, session_id, user, event_type, sent_at, item_id, received_at in rows:
         found[sequence] = LiveEvent(
-            session_id=session_id, user_id=user, event_type=event_type, sent_at=sent_at, item_id=item_id
+            session_id=session_id,
+            user_id=user,
+            event_type=event_type,
+            sent_at=sent_at,
+            item_id=item_id,
+            received_at=received_at,
         )
     return [found[sequence] for sequence in sorted(found)[-limit:]]
+
+
+def arrivals(tx: Connection, dataset_arn: str) -> tuple[np.ndarray, np.ndarray]:
+    """Users and sessions with events, (U,) str, and when the last of each arrived, (U,) epoch seconds."""
+    table = live_events.c
+    owner = func.coalesce(table.user_id, table.session_id)
+    query = select(owner, func.max(table.received_at)).where(table.dataset_arn == dataset_arn).group_by(owner)
+    rows = tx.execute(query).all()
+    return np.array([user for user, _ in rows], dtype=str), np.array([at for _, at in rows], dtype=np.float64)
 
 
 def interactions(tx: Connection, dataset_arn: str, schema: Schema, *, anonymous: bool = False) -> pd.DataFrame:

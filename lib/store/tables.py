@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = "0004"
+VERSION = "0005"
 """Of these tables: the newest of ``lib.store.migrations``."""
 
 metadata = MetaData()

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -169,6 +170,14 @@ def test_of_items_put_and_imported_the_newest_counts():
     together = datasets.combine(bulk, puts, "ITEM_ID")
     assert together[["ITEM_ID", "PRICE"]].to_numpy().tolist() == [["a", 5], ["b", 1], ["c", 3]]
     assert together["COLOUR"].isna().tolist() == [False, True, False]
+
+
+def test_the_last_arrival_of_each_user_counts_and_everybodys_is_theirs_too():
+    users = np.array(["a", "b", "c"])
+    arrivals = ((None, 5.0), (np.array(["c", "a", "x"]), np.array([7.0, 3.0, 9.0])), (pd.Index(["b"]), 6.0))
+    assert datasets.last_arrivals(users, arrivals).tolist() == [5.0, 6.0, 7.0]
+    assert datasets.last_arrivals(users, arrivals[1:]).tolist() == [3.0, 6.0, 7.0]
+    assert datasets.last_arrivals(users, ()).tolist() == [-np.inf] * 3
 
 
 def test_interactions_are_ordered_by_time_and_equal_ones_kept_once():

@@ -311,6 +311,8 @@ REFUSED = [
     (VALID[14], {"SINCE": '"1","2"'}, "holds 2 values, > needs one"),
     (VALID[14], {"SINCE": "soon"}, r"Items.CREATION_TIMESTAMP > \$SINCE: 'soon' is not a number"),
     (VALID[14], {"SINCE": "nan"}, "'nan' is not a number"),
+    (VALID[14], {"SINCE": "1_000"}, "'1_000' is not a number"),
+    (VALID[14], {"SINCE": "\u0967"}, "is not a number"),
     (VALID[27], {"G": '"Jazz"', "AGE": "old"}, r"CurrentUser.AGE = \$AGE: 'old' is not a number"),
 ]
 
@@ -319,6 +321,11 @@ REFUSED = [
 def test_values_that_do_not_fit_are_refused(columns, user, text, values, message):
     with pytest.raises(ValueError, match=message):
         parse(text).allowed(columns, values=values, user=user, interactions=HISTORY)
+
+
+def test_a_value_that_is_no_number_is_refused_for_a_user_without_a_record_too(columns):
+    with pytest.raises(ValueError, match=r"CurrentUser.AGE >= \$MIN: 'old' is not a number"):
+        parse("EXCLUDE ItemID WHERE Items.STOCK = 0 IF CurrentUser.AGE >= $MIN").allowed(columns, values={"MIN": "old"})
 
 
 def test_values_are_read_with_their_quotes_commas_and_escapes():

@@ -4,7 +4,7 @@ import pytest
 
 from lib.data.datasets import Datasets, History, catalogue, histories
 from lib.data.schema import Field, Schema
-from lib.recipes import RECIPES, neighbours
+from lib.recipes import RECIPES, neighbours, places
 from lib.recipes.recipe import Request
 
 NOBODY = History(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int32))
@@ -69,7 +69,7 @@ def test_an_unknown_item_is_answered_with_what_is_popular(name):
 def test_an_item_used_twice_in_a_row_counts_once():
     once, twice = (Datasets(interactions=interactions(baskets)) for baskets in (["abc", "ca"], ["aabbc", "cca"]))
     done, repeated = (histories(data.interactions, catalogue(data)) for data in (once, twice))
-    found = neighbours._without_repeats(repeated)
+    found = places.without_repeats(repeated)
     assert found.items.tolist() == done.items.tolist()
     assert found.offsets.tolist() == done.offsets.tolist()
 

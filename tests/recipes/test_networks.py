@@ -25,7 +25,7 @@ def bodies():
 def places(net, items):
     history = torch.tensor([items])
     same = torch.zeros_like(history)
-    return net(net.item, history, same, same, torch.zeros(1, 8))[0]
+    return net(net.item, history, same, same, same, torch.zeros(1, 8))[0]
 
 
 @pytest.mark.parametrize("body", bodies())
@@ -47,7 +47,7 @@ def test_one_place_of_each_history_is_what_all_places_hold_there(body):
     net = network(body)
     history, lengths = torch.tensor([[3, 1, 4, 0], [2, 2, 7, 5], [8, 6, 0, 1]]), torch.tensor([4, 0, 2])
     same = torch.zeros_like(history)
-    asked = net.item, history, same, same, torch.zeros(3, 8)
+    asked = net.item, history, same, same, same, torch.zeros(3, 8)
     with torch.no_grad():
         torch.testing.assert_close(net(*asked, lengths), net(*asked)[torch.arange(3), lengths])
 
@@ -121,7 +121,7 @@ def test_the_loss_is_the_cross_entropy_of_each_event_written_out():
         items = torch.from_numpy(events.items)
         n = len(items)
         same = torch.zeros(1, n, dtype=torch.long)
-        place = net(net.item, items[None], same, same, torch.zeros(1, 8))[0]
+        place = net(net.item, items[None], same, same, same, torch.zeros(1, 8))[0]
         expected = 0.0
         for t in range(n):
             logits = place[t] @ net.item.T
@@ -190,6 +190,11 @@ def test_gaps_are_told_in_powers_of_two_and_start_anew_with_each_history():
     assert networks.gap_codes(times, np.array([0, 4])).tolist() == [0, 1, 2, 3, 0, 20]
 
 
+def test_pauses_within_a_visit_are_all_alike_and_longer_ones_are_told():
+    codes = networks.duration_codes(np.array([-5, 0, 500, 600, 3_600, 86_400, 10**9]))
+    assert networks.pause_codes(codes).tolist() == [0, 0, 0, 0, 2, 7, networks.GAPS - networks.VISIT - 1]
+
+
 def test_a_large_catalogue_is_measured_in_smaller_parts_with_the_same_loss(monkeypatch):
     train = trainer(n_users=30, n_items=200)
     n_last = np.minimum(np.diff(train.events.offsets), 3)
@@ -205,3 +210,16 @@ def test_a_step_draws_a_share_of_the_catalogue_up_to_a_limit(monkeypatch):
         train.seen, train.chance = np.arange(n_items), np.full(n_items, 1 / n_items)
         drawn = [len(train._candidates(np.zeros(0, np.int64), 10)[0]) for _ in range(20)]
         assert np.mean(drawn) == pytest.approx(expected, rel=0.1)
+
+
+def test_rare_items_with_features_are_mostly_known_by_these_alone_and_others_no_more_often_than_common_ones():
+    told = Side(sparse.csr_matrix(np.ones((9, 1), np.float32)), np.zeros((9, 0), np.float32))
+    bare = trainer(n_users=40)
+    counts = np.bincount(bare.events.items, minlength=9)
+    with_features = Trainer(
+        network(Transformer(8, 2, 1, 0.0, True)), bare.events, told, np.zeros((1, 9), np.float32), length=5,
+        n_tokens=12, learning_rate=1e-3, decay=0.0, rng=bare.rng,
+    )  # fmt: skip
+    expected = np.maximum(networks.ID_DROPOUT, networks.RARE / (networks.RARE + counts))
+    np.testing.assert_allclose(with_features.dropped, expected)
+    np.testing.assert_array_equal(bare.dropped, networks.ID_DROPOUT)

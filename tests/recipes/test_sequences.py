@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib import reproducible
 from lib.data.datasets import Datasets, histories
-from lib.recipes import RECIPES, sequences
+from lib.recipes import RECIPES, sequences, transitions
 from lib.recipes.recipe import Request
 
 
@@ -36,12 +38,23 @@ def asked(model):
 
 def test_transitions_speak_of_what_is_new_to_a_user_alone(model):
     requests = asked(model)
+    model = replace(model, transitions=replace(model.transitions, again=False))
     closed = model.components(requests)[1]
     seen = np.zeros(closed.shape, dtype=bool)
     for row, request in zip(seen, requests):
         row[request.history.items] = True
     assert not closed[seen].any()
     assert closed[~seen].max() > 0
+
+
+def test_transitions_that_tell_what_is_taken_again_keep_what_they_say_of_it(model):
+    requests = asked(model)
+    done = histories(walks().interactions, model.catalogue)
+    counted = transitions.count(done, len(model.catalogue.item_ids), decay=0.3, again=True)
+    told = counted.scores([request.history for request in requests])
+    found = replace(model, transitions=counted).components(requests)[1]
+    np.testing.assert_array_equal(found, told)
+    assert any(row[request.history.items].any() for row, request in zip(told, requests))
 
 
 def test_without_impressions_ranking_is_recommending():
@@ -57,6 +70,7 @@ def test_a_training_that_goes_on_keeps_the_time_scale_of_transitions_and_the_ble
     recipe = RECIPES["aws-user-personalization-v2"]
     further = recipe.fit(walks(n_users=70), recipe.values({}), seed=0, progress=lambda step: None, start=model)
     assert further.transitions.decay == model.transitions.decay
+    assert further.transitions.counted == model.transitions.counted
     np.testing.assert_array_equal(further.blend, model.blend)
 
 
@@ -77,7 +91,7 @@ def test_the_blend_is_the_one_under_which_withheld_items_are_likeliest(model):
 
 
 @pytest.mark.parametrize(
-    ("n_events", "epochs"), [(10_000, 25), (40_000, 12), (1_000_000, 6), (4_000_000, 3), (10**8, 2)]
+    ("n_events", "epochs"), [(10_000, 25), (40_000, 12), (1_000_000, 10), (4_000_000, 3), (10**8, 2)]
 )
 def test_the_more_there_is_to_read_the_fewer_epochs_are_allowed(n_events, epochs):
     plan = sequences.Plan(body="transformer", dim=8, hidden=8, length=8, recency=True, closed=True)
@@ -96,3 +110,27 @@ def test_in_large_catalogues_the_best_are_exact_and_the_others_nearly_so(model, 
     )
     assert (rough != exact).any()
     np.testing.assert_allclose(rough, exact, atol=0.02 * exact.std())
+
+
+def test_the_time_since_the_last_event_counts_once_the_visit_is_over(model):
+    history = asked(model)[0].history
+    last = int(history.times[-1])
+    soon, later, days = (
+        model.scores([Request(history=history, now=last + seconds)]) for seconds in (5, 300, 3 * 86_400)
+    )
+    parts = [model.components([Request(history=history, now=now)])[0] for now in (last + 5, last + 3 * 86_400)]
+    assert np.abs(parts[0] - parts[1]).max() > 1e-3
+    np.testing.assert_allclose(soon, later, atol=1e-5)
+    assert np.abs(soon - days).max() > 1e-3
+
+
+def test_what_a_request_tells_the_network_is_what_training_told_it_of_that_event(model):
+    done = histories(walks().interactions, model.catalogue)
+    history = done[3]
+    times = history.times * 100
+    past = type(history)(history.items[:-1], times[:-1], history.event_types[:-1])
+    *_, gaps, pauses, lengths = model._inputs([Request(history=past, now=int(times[-1]))])
+    whole = sequences.gap_codes(times)
+    assert gaps[0].tolist() == whole[:-1].tolist()
+    assert pauses[0].tolist() == sequences.pause_codes(whole[1:]).tolist()
+    assert lengths.tolist() == [len(past.items)]

@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pytest
 
 from lib.data.datasets import Datasets, catalogue, histories
 from lib.recipes import transitions
@@ -55,3 +56,41 @@ def test_rare_items_are_left_out_and_score_nothing():
     assert scores.shape == (5, n_items)
     assert not scores[:, model.place < 0].any()
     assert (scores >= 0).all()
+
+
+def test_counted_weights_are_shares_of_the_steps_that_follow_an_item_written_out():
+    done, n_items = some_histories(n_users=6)
+    model = transitions.count(done, n_items, decay=0.5, again=True)
+    steps = np.zeros((n_items, n_items))
+    for user in range(len(done.user_ids)):
+        items = done[user].items
+        items = items[np.append(True, items[1:] != items[:-1])]
+        for k, item in enumerate(items):
+            for gap, follower in enumerate(items[k + 1 : k + 1 + transitions.NEAR]):
+                steps[item, follower] += transitions.NEARNESS**gap * (item != follower)
+    expected = steps / (steps.sum(axis=1, keepdims=True) + transitions.PRIOR)
+    np.testing.assert_allclose(model.weights.toarray(), expected[np.ix_(model.items, model.items)], rtol=1e-5)
+    scores = model.scores([done[n] for n in range(6)])
+    pasts = model.pasts([done[n] for n in range(6)]).toarray()
+    np.testing.assert_allclose(
+        scores[:, model.items], np.log1p(pasts @ model.weights.toarray() / transitions.DOUBT), rtol=1e-4
+    )
+
+
+def test_counted_transitions_know_rare_items_and_keep_the_strongest_followers_alone(monkeypatch):
+    monkeypatch.setattr(transitions, "KEPT", 2)
+    done, n_items = some_histories(n_users=40)
+    model = transitions.count(done, n_items, decay=0.5, again=True)
+    assert len(model.items) == len(np.unique(done.items))
+    assert np.diff(model.weights.indptr).max() == 2
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_kept_transitions_score_as_they_did(counted):
+    done, n_items = some_histories(n_users=40)
+    model = transitions.fit(done, n_items, decay=0.5, future=0.3, ridge=1.0, alpha=0.1)
+    if counted:
+        model = transitions.count(done, n_items, decay=0.5, again=True)
+    again = transitions.Transitions.load(model.arrays(), model.decay, model.again)
+    assert again.counted == counted
+    np.testing.assert_array_equal(again.scores([done[3]]), model.scores([done[3]]))

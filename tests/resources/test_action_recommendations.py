@@ -196,6 +196,15 @@ def test_filters_choose_among_actions(offers):
     assert offers.ids("nobody", filter_arn=anything) == ["once"]
 
 
+def test_filters_forget_what_a_user_did_about_actions_after_ninety_days(offers):
+    untaken = offers.filter('EXCLUDE ActionID WHERE Action_Interactions.EVENT_TYPE IN ("TAKEN")')
+    assert "card" not in offers.ids("u0", filter_arn=untaken)
+    offers.personalize.clock.wait(91 * DAY)
+    assert "card" in offers.ids("u0", filter_arn=untaken)
+    offers.tell("u0", "app", "Viewed")
+    assert "card" not in offers.ids("u0", filter_arn=untaken)
+
+
 def test_a_filter_of_items_and_too_many_actions_are_refused(offers):
     items = offers.filter('EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("click")')
     with pytest.raises(InvalidInputException, match="recommends actions"):

@@ -85,6 +85,21 @@ def test_what_users_did_meanwhile_counts(personalize, version):
     assert first["recommendedItems"] != second["recommendedItems"]
 
 
+def test_filters_forget_those_of_whom_nothing_has_come_in_for_ninety_days(personalize, version):
+    group = personalize.list_dataset_groups()["datasetGroups"][0].dataset_group_arn
+    tracking_id = personalize.create_event_tracker(name="t", dataset_group_arn=group)["trackingId"]
+    arn = personalize.create_filter(
+        name="f", dataset_group_arn=group, filter_expression='EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")'
+    )["filterArn"]
+    personalize.clock.wait(91 * 86_400)
+    event = {"eventType": "click", "itemId": "i40", "sentAt": personalize.account.now()}
+    personalize.put_events(tracking_id=tracking_id, session_id="s", user_id="u1", event_list=[event])
+    source = write(personalize, "users.json", {"userId": "u1"}, {"userId": "u2"})
+    assert run(personalize, version, source, filter_arn=arn, num_results=500).status == "ACTIVE"
+    first, second = (len(line["output"]["recommendedItems"]) for line in answers(personalize, "users.json.out"))
+    assert first < second == 40
+
+
 def test_a_folder_gives_an_output_for_each_of_its_files(personalize, version):
     for name in ("a.json", "b.json"):
         source = write(personalize, f"in/{name}", {"userId": name})

@@ -58,6 +58,14 @@ def segments(shop, recipe, *lines, name="s", **members):
     return answers(shop, f"{name}.json.out"), shop.get_solution_metrics(solution_version_arn=version)["metrics"]
 
 
+def test_filters_forget_users_of_whom_nothing_has_come_in_for_ninety_days(shop):
+    expression = 'INCLUDE UserID WHERE Interactions.EVENT_TYPE IN ("click")'
+    arn = shop.create_filter(name="f", dataset_group_arn=shop.shop, filter_expression=expression)["filterArn"]
+    shop.clock.wait(91 * 86_400)
+    lines, _ = segments(shop, "aws-item-affinity", {"itemId": "i3"}, filter_arn=arn)
+    assert lines[0]["output"]["usersList"] == []
+
+
 def odd(users):
     return {int(user[1:]) % 2 for user in users}
 

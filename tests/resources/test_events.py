@@ -7,6 +7,7 @@ import pytest
 
 from lib.resources import datasets
 from lib.resources.errors import InvalidInputException, ResourceInUseException, ResourceNotFoundException
+from lib.store.events import newest
 
 
 def avro(name, *fields):
@@ -121,6 +122,15 @@ def test_an_item_whose_id_no_database_could_hold_is_refused(events):
     with pytest.raises(InvalidInputException, match=r"eventList\[0\]: ITEM_ID must hold no NUL character"):
         events.put({"properties": r'{"itemId": "a\u0000"}'})
     assert len(events.trained_on().interactions) == 0
+
+
+@pytest.mark.parametrize(("given", "item"), [("true", "true"), ("12", "12"), ("1.5", "1.5")])
+def test_an_item_that_is_no_text_is_the_same_to_filters_and_to_training(events, given, item):
+    events.put({"properties": f'{{"itemId": {given}}}'})
+    account, (row,) = events.personalize.account, events.rows()
+    with account.store.read() as tx:
+        (live,) = newest(tx, events.interactions, "u")
+    assert live.item_id == row["ITEM_ID"] == item
 
 
 def test_a_text_that_is_no_id_may_hold_anything(events):

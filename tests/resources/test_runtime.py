@@ -16,6 +16,7 @@ from lib.resources.errors import InvalidInputException, ResourceNotFoundExceptio
 from lib.resources.solution_versions import version_folder
 from lib.store import consumption, recommendations
 from tests.resources.workflow import ITEMS as ITEMS_AVRO
+from tests.resources.workflow import interactions
 
 GENRES = ["Jazz", "Jazz|Folk", "Pop"]
 ITEMS = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(45)], "GENRE": [GENRES[n % 3] for n in range(45)]})
@@ -206,6 +207,46 @@ def test_filters_see_events_and_put_items_at_once(deployed, personal):
     assert ids(deployed.recommend(personal, **asked))[0] == "i3"
 
 
+SEEN = 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")'
+
+
+def seen(deployed, campaign, user, filter_arn):
+    """The items that the filter knows a user to have met."""
+    answer = deployed.recommend(campaign, user_id=user, num_results=500, filter_arn=filter_arn)
+    return set(ITEMS["ITEM_ID"]) - set(ids(answer))
+
+
+def test_filters_forget_a_user_of_whom_nothing_has_come_in_for_ninety_days(deployed, personal):
+    unseen, clock = deployed.filter("unseen", SEEN), deployed.personalize.clock
+    known = seen(deployed, personal, "u1", unseen)
+    assert known and seen(deployed, personal, "u2", unseen)
+    deployed.click("i44", session="new", user="new")
+    clock.wait(50 * 86_400)
+    deployed.click("i43", user="u2")
+    clock.wait(39 * 86_400)
+    assert seen(deployed, personal, "u1", unseen) == known and seen(deployed, personal, "new", unseen) == {"i44"}
+    clock.wait(2 * 86_400)
+    before = ids(deployed.recommend(personal, user_id="u1"))
+    assert seen(deployed, personal, "u1", unseen) == seen(deployed, personal, "new", unseen) == set()
+    assert {"i43"} < seen(deployed, personal, "u2", unseen)
+    deployed.click("i42", user="u1")
+    assert seen(deployed, personal, "u1", unseen) == known | {"i42"}
+    assert ids(deployed.recommend(personal, user_id="u1"))[1:3] == before[:2]  # the model had forgotten nothing
+
+
+def test_a_later_import_keeps_those_in_mind_whom_it_holds(deployed, personal):
+    unseen, personalize = deployed.filter("unseen", SEEN), deployed.personalize
+    personalize.clock.wait(60 * 86_400)
+    table = interactions()
+    (dataset,) = (
+        d for d in personalize.list_datasets(dataset_group_arn=deployed.group)["datasets"] if d.name != "items"
+    )
+    again = table.assign(USER_ID="u1", TIMESTAMP=table["TIMESTAMP"] + 10**6)
+    assert personalize.load(dataset.dataset_arn, again, "second", "INCREMENTAL").status == "ACTIVE"
+    personalize.clock.wait(40 * 86_400)
+    assert seen(deployed, personal, "u1", unseen) and not seen(deployed, personal, "u2", unseen)
+
+
 def test_an_include_filter_needs_its_values_and_an_exclude_filter_does_without(deployed, personal):
     include = deployed.filter("in", "INCLUDE ItemID WHERE Items.GENRE IN ($GENRE)")
     exclude = deployed.filter("out", "EXCLUDE ItemID WHERE Items.GENRE IN ($GENRE)")
@@ -389,6 +430,14 @@ def test_a_campaign_whose_model_is_gone_says_so(deployed, personal):
         deployed.recommend(personal, user_id="u1")
 
 
+def test_a_campaign_whose_data_is_gone_says_so(deployed, personal):
+    (account, arn) = deployed.personalize.account, deployed.items
+    (part,) = deployed.personalize.describe_dataset(dataset_arn=arn)["dataset"].parts
+    shutil.rmtree(account.store.files.path(part))
+    with pytest.raises(ResourceNotFoundException, match=f"The data of {deployed.group} cannot be read"):
+        deployed.recommend(personal, user_id="u1")
+
+
 def test_recommendation_ids_have_40_characters_and_never_repeat(deployed, personal):
     answers = [
         deployed.personalize.get_recommendations(campaign_arn=personal, user_id="u1")["recommendationId"]
@@ -466,6 +515,19 @@ def test_a_users_answers_differ_and_come_again_in_another_process(deployed, expl
     runtime._PROCESSES.clear()
     deployed.recommend(campaign, user_id="u2")
     assert [ids(deployed.recommend(campaign, user_id="u1")) for _ in range(3)] == first
+
+
+def test_each_worker_explores_by_chances_of_its_own(deployed, exploring):
+    campaign, account = exploring(explorationWeight="0.8"), deployed.personalize.account
+
+    def answers(worker):
+        runtime._PROCESSES.clear()
+        deployed.personalize.account = replace(account, worker=worker)
+        return [ids(deployed.recommend(campaign, user_id="u1")) for _ in range(5)]
+
+    first, second = answers(0), answers(1)
+    assert all(one != other for one, other in zip(first, second))
+    assert (answers(0), answers(1)) == (first, second)
 
 
 def test_every_list_is_kept_with_its_propensities(deployed, exploring):

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
+from lib.resources.errors import InvalidInputException
 from tests.resources.test_batch_jobs import answers as batch_answers
 from tests.resources.test_batch_jobs import run, write
 from tests.resources.workflow import ITEMS, interactions
@@ -79,14 +80,18 @@ def test_a_filter_holds_for_what_trends(trending):
     assert "i9" not in trending.ids(user_id="v1", filter_arn=arn)
 
 
+TITLE = {"name": "TITLE", "type": "string", "itemName": True}
+
+
 def engines_and_moss(personalize, group):
     """Import 40 items, those with even numbers about engines, the others about moss."""
     schema = {
         **ITEMS,
-        "fields": [*ITEMS["fields"], {"name": "TEXT", "type": "string", "textual": True}],
+        "fields": [*ITEMS["fields"], {"name": "TEXT", "type": "string", "textual": True}, TITLE],
     }
     items = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(1, 41)]})
-    items = items.assign(GENRE="a", TEXT=[f"{('red engine', 'green moss')[n % 2]} number{n}" for n in range(40)])
+    texts = [f"{('red engine', 'green moss')[n % 2]} number{n}" for n in range(40)]
+    items = items.assign(GENRE="a", TEXT=texts, TITLE=[f"item {n}" for n in range(40)])
     assert personalize.load(personalize.dataset(group, schema), items, "items").status == "ACTIVE"
 
 
@@ -124,6 +129,37 @@ def test_similar_texts_are_found_in_a_group_of_items_alone(personalize):
     assert batch_answers(personalize, "x.out")[0]["output"]["recommendedItems"][:5] == [
         item["itemId"] for item in found["itemList"]
     ]
+
+
+SEMANTIC = PREFIX + "aws-semantic-similarity"
+TEXT = {"name": "TEXT", "type": "string", "textual": True}
+
+
+@pytest.mark.parametrize(
+    ("fields", "config", "lacking"),
+    [
+        ([TEXT], {}, r"is marked itemName\."),
+        ([TITLE], {}, r"is marked textual\."),
+        ([TITLE, TEXT], {"excludedDatasetColumns": {"Items": ["TEXT"]}}, r"is marked textual\."),
+        ([TITLE, TEXT], {"includedDatasetColumns": {"ITEMS": ["GENRE"]}}, r"is marked itemName or textual\."),
+    ],
+)
+def test_similarity_of_texts_needs_a_field_marked_as_the_name_and_a_textual_one(personalize, fields, config, lacking):
+    group = personalize.group()
+    personalize.dataset(group, {**ITEMS, "fields": [*ITEMS["fields"], *fields]})
+    with pytest.raises(InvalidInputException, match=lacking):
+        personalize.solution(group, recipe_arn=SEMANTIC, solution_config={"trainingDataConfig": config})
+
+
+def test_a_solution_that_came_before_its_items_fails_at_training_where_they_have_no_name(personalize):
+    group = personalize.group()
+    solution = personalize.solution(group, recipe_arn=SEMANTIC)
+    items = personalize.dataset(group, {**ITEMS, "fields": [*ITEMS["fields"], TEXT]})
+    table = pd.DataFrame({"ITEM_ID": ["a", "b"], "GENRE": "Jazz", "TEXT": "a text"})
+    assert personalize.load(items, table, "items").status == "ACTIVE"
+    version = personalize.version(solution)
+    found = personalize.describe_solution_version(solution_version_arn=version)["solutionVersion"]
+    assert found.status == "CREATE FAILED" and "is marked itemName" in found.failure_reason
 
 
 def test_other_recipes_ask_for_interactions(personalize):

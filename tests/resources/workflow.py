@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import orjson
 import pandas as pd
 
 from lib import jobs
@@ -76,7 +77,13 @@ class Personalize:
         return cls(account, clock)
 
     def __getattr__(self, operation):
-        return lambda **members: OPERATIONS[operation](self.account, **members)
+        def perform(**members):
+            answer = OPERATIONS[operation](self.account, **members)
+            if isinstance(answer, dict) and isinstance(answer.get("itemList"), orjson.Fragment):
+                answer["itemList"] = orjson.loads(orjson.dumps(answer["itemList"]))
+            return answer
+
+        return perform
 
     def work(self):
         """Carry out the pending jobs, and let time pass."""

@@ -3,6 +3,8 @@
 import json
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import orjson
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from lib.resources.errors import ApiError
 from lib.service import http, model, wire
 from lib.service.dispatch import Dispatcher
+from lib.store.commits import Commits, Outdated
 from tests.service.doors import CAMPAIGN, OPERATIONS, allow, listening
 
 TARGET = "AmazonPersonalize."
@@ -163,11 +166,16 @@ def test_what_is_not_http_is_refused(url):
     assert raw(url, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
+def metrics_of(url):
+    """Whoever asks for them is told of all requests until then, as is the log."""
+    return raw(url, b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").decode()
+
+
 def test_health_is_told_and_metrics_count_by_operation(url):
     raw(url, post("/", b"{}", f"X-Amz-Target: {TARGET}ListSchemas"))
     raw(url, post("/recommendations", b'{"campaignArn":"arn:aws:personalize:::a"}'))
     assert b'{"status":"ok"}' in raw(url, b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-    metrics = raw(url, b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").decode()
+    metrics = metrics_of(url)
     runtime = 'operation="GetRecommendations",service="personalize-runtime"'
     assert 'personalize_requests_total{operation="ListSchemas",service="personalize"} 1.0' in metrics
     assert f'personalize_errors_total{{error="ResourceNotFoundException",{runtime}}} 1.0' in metrics
@@ -179,6 +187,7 @@ def test_a_mistake_of_ours_is_told_to_the_log_alone(url, log):
     assert told.startswith(b"HTTP/1.1 500 ")
     assert b"x-amzn-errortype: InternalFailure" in told
     assert b"Traceback" not in told and b"only the log" not in told
+    metrics_of(url)
     failure, request = (orjson.loads(line) for line in log)
     assert "a bug that only the log may tell of" in failure["traceback"]
     assert failure["request"] == request["request"] and request["request"].encode() in told
@@ -186,6 +195,7 @@ def test_a_mistake_of_ours_is_told_to_the_log_alone(url, log):
 
 def test_the_log_has_a_line_for_each_request_and_nothing_of_its_members(url, log):
     raw(url, post("/recommendations", orjson.dumps({"campaignArn": CAMPAIGN, "userId": "someone in particular"})))
+    metrics_of(url)
     (line,) = log
     assert b"someone" not in line
     told = orjson.loads(line)
@@ -292,6 +302,48 @@ def test_what_fails_while_it_is_looked_for_is_answered_by_a_thread(account, log)
     application = http.Application(Dispatcher(account, operations), authorise=allow, log=log.append, at_hand=broken)
     with listening(application) as url:
         assert raw(url, post("/recommendations", b'{"userId": "u"}')).startswith(b"HTTP/1.1 200 ")
+
+
+def test_events_are_written_together_and_each_call_learns_what_became_of_its_own(account, log):
+    entered, leave, groups, performed = threading.Event(), threading.Event(), [], []
+
+    def write(tx, items):
+        entered.set()
+        assert leave.wait(10)
+        groups.append(list(items))
+        for item in items:
+            if item == "full":
+                raise OSError("the disk is full")
+            if item == "moved" and performed.count("moved") == 1:
+                raise Outdated
+
+    def put_events(account, *, tracking_id, **members):
+        performed.append(tracking_id)
+        commits.write(write, tracking_id)
+
+    commits = Commits(nullcontext)
+    application = http.Application(
+        Dispatcher(account, {"put_events": put_events}), authorise=allow, log=log.append, commits=commits
+    )
+
+    def put(tracking_id):
+        event = {"eventType": "click", "sentAt": 1}
+        body = {"trackingId": tracking_id, "sessionId": "s", "eventList": [event]}
+        return raw(url, post("/events", orjson.dumps(body))).split(b"\r\n")[0]
+
+    with listening(application) as url, ThreadPoolExecutor(4) as threads:
+        first = threads.submit(put, "first")
+        assert entered.wait(10)
+        others = {name: threads.submit(put, name) for name in ("good", "full", "moved")}
+        while len(performed) < 4:
+            threading.Event().wait(0.001)
+        assert not first.done()
+        leave.set()
+        told = {name: other.result(10).split()[1] for name, other in others.items()}
+        assert (first.result(10).split()[1], told) == (b"200", {"good": b"200", "full": b"500", "moved": b"200"})
+    assert groups[0] == ["first"] and set(groups[1]) == {"good", "full", "moved"}
+    assert performed.count("moved") == 2 and performed.count("full") == 1
+    assert [b"the disk is full" in line for line in log if b"failure" in line] == [True]
 
 
 def test_metrics_tell_what_campaigns_consume(account, log):

@@ -196,7 +196,7 @@ def test_what_was_asked_of_all_workers_is_counted_and_billed_together(port, site
     with port.callers() as calls:
         for call in calls * 20:
             items(call("/recommendations", asked))
-    assert requests() == before + 40
+    until(lambda found: found == before + 40, requests)
     until(lambda found: found == before + 40, billed)
     store.close()
 

@@ -63,6 +63,25 @@ def test_those_who_wait_are_written_together(store):
     assert kept(store) == [str(n) for n in range(9)]
 
 
+def test_what_is_put_off_is_written_together_and_each_tells_what_became_of_it(store):
+    write = Groups()
+    with store.commits.put_off() as begun:
+        for item in (1, -2, 3):
+            store.commits.write(write, item)
+    assert kept(store) == [] and not any(one.done for one in begun)
+    store.commits.flush()
+    assert kept(store) == ["1", "3"] and write.seen[0] == [1, -2, 3]
+    assert [type(one.error) for one in begun] == [type(None), ValueError, type(None)]
+    store.commits.write(write, 4)
+    assert kept(store) == ["1", "3", "4"]
+
+
+def test_other_threads_put_nothing_off(store):
+    with store.commits.put_off() as begun, ThreadPoolExecutor(1) as threads:
+        threads.submit(store.commits.write, Groups(), 1).result(10)
+    assert begun == [] and kept(store) == ["1"]
+
+
 def test_one_that_fails_harms_no_other(store):
     told = held_up(store, Groups(), 1, -2, 3)
     assert [type(error) for error in told] == [type(None), ValueError, type(None)]

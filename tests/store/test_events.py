@@ -136,6 +136,30 @@ def test_the_state_moves_with_every_put_and_knows_the_newest_event(store):
     assert state == {CLICKS: events.Live(2, 7), ITEMS: events.Live(1, None)}
 
 
+def test_what_came_since_is_read_without_looking_at_what_was_there(tmp_path):
+    store = Store.open(tmp_path)
+
+    def steps():
+        """Instructions of SQLite that it takes to hear of the last event, and to find it by its id."""
+        counted = []
+        with store.read() as tx:
+            last = events.last_event(tx, CLICKS)
+            database = tx.connection.driver_connection
+            database.set_progress_handler(lambda: counted.append(1), 1)
+            heard, _ = events.after(tx, CLICKS, last - 1)
+            arrived = events.arrived(tx, CLICKS, last - 1, 1e12, 10)
+            assert ([one.item_id for one in heard], [one.sequence for one in arrived]) == (["last"], [last])
+            assert events.last_arrival(tx, CLICKS) == (last, 1000)
+            database.set_progress_handler(None, 1)
+        return len(counted)
+
+    append(store, *(click(f"i{n}", n) for n in range(10)), click("last", 10, event_id="e"))
+    few = steps()
+    append(store, *(click(f"i{n}", n, event_id=f"e{n}") for n in range(2000)), click("last", 10))
+    assert steps() <= few
+    store.close()
+
+
 def test_an_event_from_the_future_counts_as_of_its_arrival(store):
     append(store, click("a", 5000, user="u"))
     with store.read() as tx:

@@ -65,7 +65,7 @@ SCHEMAS = (
         "ITEM_ID",
         {"name": "PRICE", "type": "float"},
         optional("GENRE", categorical=True),
-        optional("NAME"),
+        optional("NAME", itemName=True),
         optional("ABOUT", textual=True),
     ),
     avro("Users", "USER_ID", optional("AGE", "int")),
