@@ -3,10 +3,10 @@
 A rating above 1 is a click, above 3 a watch too; a tenth of the users is held out, and of these the newest tenth of
 their rows is to be found.  ``all``: nothing is filtered; ``new``: what a user has seen is neither recommended nor
 counted.  Related items are asked for the last item of a history.
-``python benchmarks/accuracy.py [--source online-retail] [--data FOLDER] [--folds 0,1,2] [METHOD ...]``; no setting of
-v2 was chosen on the other source.  A method is a recipe, a reference of ours or a library's model (``peers``), skipped
-where it is not installed: by default the recipes that AWS published figures of, and popularity.  The data are looked
-for in ``../shared/data``.  AWS's figures are those of its published notebook (59 test users, one split).
+``python benchmarks/accuracy.py [--source online-retail] [--data FOLDER] [--folds 0,1,2] [METHOD ...]``.  A method is a
+recipe, a reference of ours or a library's model (``peers``), skipped where it is not installed: by default the recipes
+that AWS published figures of, and popularity.  The data are looked for in ``../shared/data``.  AWS's figures are those
+of its published notebook (59 test users, one split).
 """
 
 import argparse
