@@ -30,7 +30,7 @@ class Account:
     where there are no credentials.  seed: of everything that draws by chance.
     settling: how long a resource that needs no computing stays in CREATE PENDING, CREATE IN_PROGRESS or DELETE PENDING.
     throttle: counts the requests of campaigns, with other processes where some answer at the same port.
-    worker: which of those this is, from 0; each explores by chances of its own.
+    workers: how many may answer there.  worker: which of those this is, from 0; each explores by chances of its own.
     """
 
     store: Store
@@ -44,6 +44,7 @@ class Account:
     seed: int = 0
     settling: timedelta = timedelta(milliseconds=200)
     throttle: Throttle = field(default_factory=Throttle)
+    workers: int = 1
     worker: int = 0
 
     def arn(self, kind: str, name: str) -> str:

@@ -47,7 +47,7 @@ MAX_RESULTS_WITH_METADATA = 50
 MAX_METADATA_COLUMNS = 10
 VISITORS = 10_000  # kept per campaign
 MINUTE = 60
-UNSEEN_SECONDS = 0.005  # for which what another process has written may not be seen; to ask each time costs a tenth
+UNSEEN_SECONDS = 0.005  # for which what a job has written may not be seen; what a worker has answered is seen at once
 USES_PROMOTIONS = ("USER_PERSONALIZATION", "RELATED_ITEMS", "POPULAR_ITEMS")
 GIVES_METADATA = ("aws-user-personalization-v2", "aws-personalized-ranking-v2", "aws-semantic-similarity")
 NEEDS = {"USER_PERSONALIZATION": ("userId",), "RELATED_ITEMS": ("itemId",)}
@@ -127,7 +127,7 @@ class _Process:
     """The campaigns of one open store that this process has loaded."""
 
     def __init__(self, account: Account):
-        self.changes = Changes(account.store, UNSEEN_SECONDS)
+        self.changes = Changes(account.store, UNSEEN_SECONDS if account.workers == 1 else 0.0)
         self.deployments: dict[str, Deployment] = {}
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.loading = threading.Lock()

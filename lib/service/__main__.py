@@ -80,8 +80,9 @@ def _work(
     """What one worker of several does."""
     http.share_metrics(place.folder, place.number)
     try:
-        account = _open(options, processes=options.workers[1])
-        account = replace(account, throttle=place.throttle(), worker=place.number)
+        most = options.workers[1]
+        account = _open(options, processes=most)
+        account = replace(account, throttle=place.throttle(), workers=most, worker=place.number)
     except (OSError, ValueError) as error:
         _log_line(event="worker cannot start", worker=place.number, error=str(error))
         os._exit(1)

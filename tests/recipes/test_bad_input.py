@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib.data.datasets import Datasets, History, histories
-from lib.recipes import RECIPES, neighbours
+from lib.recipes import RECIPES, neighbours, places
 from lib.recipes.recipe import Request
 from tests.recipes.test_contract import NEWEST, candidates, fitted, nobody, small_shop
 
@@ -161,11 +161,11 @@ def test_neighbours_are_sought_among_a_number_of_items_that_does_not_grow_with_t
     monkeypatch.setattr(neighbours, "CELLS", 0)
     monkeypatch.setattr(neighbours, "LEAST_CANDIDATES", 100)
     looked_at = []
-    strongest = neighbours._strongest
+    strongest = places.strongest
     monkeypatch.setattr(
-        neighbours,
-        "_strongest",
-        lambda strengths, columns: (looked_at.append(len(columns)), strongest(strengths, columns))[1],
+        places,
+        "strongest",
+        lambda strengths, columns, kept: (looked_at.append(len(columns)), strongest(strengths, columns, kept))[1],
     )
     shop = small_shop(n_users=30, n_items=900)
     fitted(name, shop)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
+import orjson
 from botocore.loaders import create_loader
 from botocore.model import ServiceModel, Shape
 
@@ -83,7 +84,8 @@ class Recording(Dispatcher):
     def perform(self, prepared: Prepared) -> dict[str, Any]:
         _, parameters = self._prepared.pop(id(prepared))
         answer = super().perform(prepared)
-        self.calls.setdefault(prepared.operation.name, []).append((parameters, answer))
+        told = orjson.loads(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+        self.calls.setdefault(prepared.operation.name, []).append((parameters, told))
         return answer
 
     def seen(self) -> dict[str, set[str]]:
