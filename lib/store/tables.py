@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 
 from sqlalchemy import (
     JSON,
@@ -22,6 +23,9 @@ from sqlalchemy import (
 
 VERSION = "0005"
 """Of these tables: the newest of ``lib.store.migrations``."""
+
+INSERTED_AT_ONCE = 32
+"""Rows: between two statements SQLite lets go of Python's interpreter, which a busy process gives back late."""
 
 metadata = MetaData()
 
@@ -91,7 +95,16 @@ def insert(tx: Connection, table: Table, rows: Sequence[tuple]) -> None:
     """
     columns = [column.name for column in table.columns if column.name != "sequence"]
     statement, positional = _insertion(table, tx.dialect)
-    tx.exec_driver_sql(statement, list(rows) if positional else [dict(zip(columns, row)) for row in rows])
+    if not positional:
+        tx.exec_driver_sql(statement, [dict(zip(columns, row)) for row in rows])
+        return
+    whole = len(rows) - len(rows) % INSERTED_AT_ONCE
+    if whole:
+        lots = [tuple(chain.from_iterable(rows[n : n + INSERTED_AT_ONCE])) for n in range(0, whole, INSERTED_AT_ONCE)]
+        head, _, values = statement.rpartition(" VALUES ")
+        tx.exec_driver_sql(f"{head} VALUES {', '.join([values] * INSERTED_AT_ONCE)}", lots)
+    if whole < len(rows):
+        tx.exec_driver_sql(statement, list(rows[whole:]))
 
 
 @cache
