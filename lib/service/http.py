@@ -397,7 +397,7 @@ class Application:
         return wire.refuse(scope["method"], scope["path"], error, request_id=request_id)
 
     def tell(self) -> None:
-        """Log and count what was answered: for many requests together, which costs half as much."""
+        """Log and count what was answered: for many requests together, or each would wait for the log's file."""
         untold, self.untold = self.untold, []
         for done in untold:
             self.metrics.count(done)

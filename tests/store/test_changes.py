@@ -48,6 +48,20 @@ def test_the_stamp_stands_while_others_read_or_take_back_what_they_wrote(store):
     changes.close()
 
 
+def test_what_others_write_may_wait_and_what_this_store_writes_is_told_at_once(tmp_path):
+    store, other = Store.open(tmp_path), Store.open(tmp_path)
+    patient, eager = Changes(store, seconds=1000), Changes(store)
+    first, seen = patient.stamp(), eager.stamp()
+    put(other)
+    assert patient.stamp() == first and eager.stamp() != seen
+    put(store)
+    assert patient.stamp() != first
+    patient.close()
+    put(store)  # tells only those who still watch
+    for opened in (eager, store, other):
+        opened.close()
+
+
 def test_watching_leaves_this_process_the_locks_that_sqlite_holds(tmp_path):
     """Without the one on byte 128 of the log's index whoever comes next begins it anew, and commits are lost."""
     store = Store.open(tmp_path)

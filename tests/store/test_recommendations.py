@@ -6,6 +6,7 @@ from lib.store import events, recommendations
 from lib.store.database import Store
 from lib.store.events import LiveEvent
 from lib.store.recommendations import Recommendation
+from lib.store.tables import INSERTED_AT_ONCE
 
 
 @pytest.fixture
@@ -46,6 +47,15 @@ def test_a_list_is_found_by_its_id_as_it_was_given(store):
 def test_lists_of_a_campaign_come_oldest_first(store):
     append(store, listed(1), listed(2, campaign="arn:other"), listed(3))
     assert of_campaign(store) == [listed(1), listed(3)]
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, INSERTED_AT_ONCE + 3])
+def test_however_many_are_given_at_once_all_are_kept_in_their_order(store, more):
+    given = [
+        listed(number, propensities=None if number % 3 else (0.5, 1.0)) for number in range(INSERTED_AT_ONCE + more)
+    ]
+    append(store, *given)
+    assert of_campaign(store) == given
 
 
 def test_the_oldest_go_when_there_are_too_many(store, monkeypatch):
