@@ -5,9 +5,12 @@ import re
 import subprocess
 import tomllib
 from graphlib import TopologicalSorter
+from importlib.metadata import metadata
 from pathlib import Path
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 MODULES = {
@@ -76,10 +79,14 @@ def test_the_lock_pins_every_direct_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = pinned()
     for dependency in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
-        name, _, version = dependency.partition("==")
-        name = name.partition("[")[0]  # pip-compile pins what an extra asks for on lines of its own
-        assert name in pins, f"{name} is not in requirements.lock; run `make lock`"
-        assert version in ("", pins[name])
+        wanted = Requirement(dependency)  # pip-compile pins what an extra asks for on lines of its own
+        assert wanted.name in pins, f"{wanted.name} is not in requirements.lock; run `make lock`"
+        assert pins[wanted.name] in wanted.specifier
+
+
+def test_the_lock_can_be_installed_with_the_oldest_python_that_is_promised():
+    wanted = {name: metadata(name)["Requires-Python"] or "" for name in pinned()}
+    assert {name: pythons for name, pythons in wanted.items() if "3.11.0" not in SpecifierSet(pythons)} == {}
 
 
 def test_conda_and_pip_build_the_same_environment():
