@@ -58,7 +58,11 @@ MEMORIES = (  # of the transitions in closed form, a short and a long one: withh
     {"decay": 0.82, "future": 0.37, "ridge": 200.0, "alpha": 0.1},
     {"decay": 0.90, "future": 0.37, "ridge": 200.0, "alpha": 0.3},
 )
-COUNTED = ({"decay": 0.9, "again": False}, {"decay": 0.3, "again": True})  # the latter little more than the last event
+COUNTED = (  # the last little more than the newest event
+    {"decay": 0.9, "again": False},
+    {"decay": 0.5, "again": False},
+    {"decay": 0.3, "again": True},
+)
 FURTHER_EPOCHS = 2  # of a training that goes on
 REHEARSAL = 1.0  # known users, per new one, that a training which goes on sees again
 
@@ -423,13 +427,18 @@ def _transitions(
     """
     if not plan.closed:
         return [None]
-    kinds = [(transitions.fit, memory) for memory in MEMORIES] + [(transitions.count, memory) for memory in COUNTED]
+    closed, counted = MEMORIES, COUNTED
     if start:
-        same = start.transitions.counted, start.transitions.decay
-        kinds = [(fit, memory) for fit, memory in kinds if (fit is transitions.count, memory["decay"]) == same]
+        same = start.transitions.decay
+        closed = [one for one in closed if one["decay"] == same and not start.transitions.counted]
+        counted = [one for one in counted if one["decay"] == same and start.transitions.counted]
     elif weighed:
-        kinds = [(fit, memory) for fit, memory in kinds if not memory.get("again")]
-    return [fit(train, n_items, **memory) for fit, memory in kinds]
+        counted = [one for one in counted if not one["again"]]
+    found = [transitions.fit(train, n_items, **memory) for memory in closed]
+    if counted:
+        counts = transitions.count(train, n_items, **counted[0])
+        found += [replace(counts, **memory) for memory in counted]  # which differ in how they are read alone
+    return found
 
 
 def _sizes(known: Mapping[str, Features]) -> dict[str, tuple[int, int]]:
