@@ -22,7 +22,7 @@ from pathlib import Path
 from lib.data.datasets import Datasets
 from lib.recipes.recipe import HyperParameter, Model, Progress, Recipe, Value
 
-LENGTH = 64  # events of a history that attention sees
+LENGTH = 128  # events of a history that attention sees
 DIM = 64
 
 
