@@ -42,7 +42,8 @@ def main() -> None:
             try:
                 print(f"{name:11} {method:30}", last_event(rows, method), flush=True)
             except ModuleNotFoundError as error:
-                print(f"{name:11} {method:30} skipped: {error.name} is not installed; pip install {models.PACKAGES[method]}")
+                told = f"{error.name} is not installed; pip install {models.PACKAGES[method]}"
+                print(f"{name:11} {method:30} skipped: {told}")
 
 
 def invoices(folder: Path) -> pd.DataFrame:
