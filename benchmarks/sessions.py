@@ -1,6 +1,6 @@
 """Short histories: what comes next where no more than a few events are known.
 
-* ``invoices``: each invoice of Online Retail is a visitor of its own, of whom the first eight lines are known.
+* ``invoices``: each invoice of Online Retail is a visitor of its own, of its first eight lines.
 * ``beginnings``: MovieLens 1M, the ten oldest ratings of each user.
 
 Each visitor's last event is withheld; those of 3,000 visitors are to be found among all items that the visitor has not
