@@ -57,6 +57,22 @@ def test_transitions_that_tell_what_is_taken_again_keep_what_they_say_of_it(mode
     assert any(row[request.history.items].any() for row, request in zip(told, requests))
 
 
+def test_transitions_are_offered_as_if_each_kind_were_learnt_alone_and_go_on_as_the_kind_they_are(model):
+    done, n_items = histories(walks().interactions, model.catalogue), len(model.catalogue.item_ids)
+    alone = [transitions.fit(done, n_items, **memory) for memory in sequences.MEMORIES]
+    alone += [transitions.count(done, n_items, **memory) for memory in sequences.COUNTED]
+    offered = sequences._transitions(done, n_items, model.plan, None, weighed=False)
+    pasts = [request.history for request in asked(model)]
+    assert [(one.counted, one.decay, one.again) for one in offered] == [(o.counted, o.decay, o.again) for o in alone]
+    for one, expected in zip(offered, alone):
+        np.testing.assert_array_equal(one.scores(pasts), expected.scores(pasts))
+        (further,) = sequences._transitions(done, n_items, model.plan, replace(model, transitions=one), weighed=False)
+        assert (further.counted, further.decay, further.again) == (one.counted, one.decay, one.again)
+    weighed = sequences._transitions(done, n_items, model.plan, None, weighed=True)
+    assert len(weighed) == len([one for one in alone if not one.again])
+    assert not any(one.again for one in weighed)
+
+
 def test_without_impressions_ranking_is_recommending():
     scores = []
     for name in ("aws-user-personalization-v2", "aws-personalized-ranking-v2"):
