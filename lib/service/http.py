@@ -2,7 +2,8 @@
 
 One ASGI application without a framework on the path of operations, since a recommendation costs less than a framework
 does; ``/health`` and ``/metrics`` are called rarely and have one.  Operations run in a few threads, so that loading a
-model or waiting for the disk holds nobody else up.
+model or waiting for the disk holds nobody else up.  A recommendation that is at hand is answered where its last byte is
+read, without ASGI in between.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from lib.resources.errors import ApiError, ThrottlingException
 from lib.service import model, sigv4, wire
@@ -59,6 +60,7 @@ MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # Prometheus' client library finds it
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # seconds
 
 RECOMMENDATIONS = "/recommendations"
+ASKED_AT_ONCE = {"method": "POST", "path": RECOMMENDATIONS, "raw_path": RECOMMENDATIONS.encode(), "query_string": b""}
 GATHERED = ("/events", "/action-interactions")  # whose events are written together with those of others
 
 Log = Callable[[bytes], object]
@@ -92,12 +94,20 @@ def no_browser(method: str, target: str, headers: Mapping[str, str], body: bytes
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP over a connection, closed when a request takes too long to arrive or its head grows too large."""
+    """uvicorn's HTTP over a connection, closed when a request takes too long to arrive or its head grows too large.
+
+    What an ``Application`` can answer at once is answered here; uvicorn does not hear of such a request.
+    """
 
     arriving: asyncio.TimerHandle | None = None
     head_bytes = 0
-    in_head = True
+    in_head = in_message = False
     last = False  # whether the next answer is to be the last of this connection
+    held: list[bytes] | None = None  # what has come of the body of a request that uvicorn has not heard of
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.at_once = self.app.at_once if isinstance(self.app, Application) else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -108,27 +118,77 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        self.in_head, self.head_bytes = True, 0
-        if self.arriving is None:
-            self.arriving = self.loop.call_later(REQUEST_SECONDS, self.timeout_keep_alive_handler)
+        self.in_head = self.in_message = True
+        self.head_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        super().on_headers_complete()
-        if self.last:
-            self.cycle.keep_alive = False
+        if self.url == RECOMMENDATIONS.encode() and self._may_answer():
+            self.held = []
+        else:
+            self._tell_head()
+
+    def on_body(self, body: bytes) -> None:
+        if self.held is None:
+            super().on_body(body)
+        else:
+            self.held.append(body)
 
     def on_message_complete(self) -> None:
+        self.in_message = False
         self._arrived()
+        if self.held is not None:
+            answered = self.at_once(self.scope | ASKED_AT_ONCE, b"".join(self.held))
+            if answered is not None:
+                self.held = None
+                self._answer(answered)
+                return
+            self._tell_held()
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if not self.in_message or self.transport.is_closing():
+            return
+        if self.held is not None:
+            self._tell_held()  # the rest of it may take its time
+        if self.arriving is None:
+            self.arriving = self.loop.call_later(REQUEST_SECONDS, self.timeout_keep_alive_handler)
         if self.in_head:
             self.head_bytes += len(data)
-            if self.head_bytes > HEADER_BYTES and not self.transport.is_closing():
+            if self.head_bytes > HEADER_BYTES:
                 self.send_400_response(f"The head of a request may have {HEADER_BYTES} bytes.")
+
+    def _may_answer(self) -> bool:
+        """Whether a request whose head has come may be answered here: an ordinary one, that waits for no other."""
+        return (
+            self.at_once is not None
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            and not (self.last or self.expect_100_continue or self.flow.write_paused)
+            and (self.cycle is None or self.cycle.response_complete)
+        )
+
+    def _answer(self, answered: wire.Answer) -> None:
+        lines = [STATUS_LINE[answered.status]]
+        for name, value in self.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines += [f"{name}: {value}\r\n".encode() for name, value in answered.headers]
+        self.transport.write(b"".join([*lines, b"\r\n", answered.body]))
+        self.on_response_complete()
+
+    def _tell_head(self) -> None:
+        super().on_headers_complete()
+        if self.last:
+            self.cycle.keep_alive = False
+
+    def _tell_held(self) -> None:
+        """Leave the request to uvicorn."""
+        held, self.held = self.held, None
+        self._tell_head()
+        super().on_body(b"".join(held))
 
     def _arrived(self) -> None:
         if self.arriving is not None:
@@ -273,7 +333,7 @@ class Application:
             return
         request_id = next(self.request_ids)
         started = time.perf_counter()
-        if self.in_flight >= self.requests_in_flight:
+        if self._is_full():
             error = ThrottlingException(f"{self.in_flight} requests are being answered; try again in a moment")
             answered = wire.refuse(scope["method"], scope["path"], error, request_id=request_id)
         else:
@@ -296,12 +356,31 @@ class Application:
                     answered = await _in(self.threads, self._answer, scope, body, request_id)
             finally:
                 self.in_flight -= 1
+        self._note(request_id, answered, started)
+        await _send(send, answered)
+
+    def at_once(self, scope: Mapping[str, Any], body: bytes) -> wire.Answer | None:
+        """Answer GetRecommendations where it is at hand, or refused; None where it is for ASGI to answer."""
+        if self._is_full():
+            return None
+        request_id, started = next(self.request_ids), time.perf_counter()
+        answered = self._prepare(scope, body, request_id)
+        if isinstance(answered, Prepared):
+            if not self._is_at_hand(answered):
+                return None
+            answered = self._perform(scope, answered, request_id)
+        self._note(request_id, answered, started)
+        return answered
+
+    def _is_full(self) -> bool:
+        return self.in_flight >= self.requests_in_flight
+
+    def _note(self, request_id: str, answered: wire.Answer, started: float) -> None:
         if not self.untold:
             asyncio.get_running_loop().call_later(UNTOLD_SECONDS, self.tell)
         status, _, content, operation, error = answered
         seconds = time.perf_counter() - started
         self.untold.append(Done(time.time(), request_id, operation, status, error, seconds, len(content)))
-        await _send(send, answered)
 
     def _is_at_hand(self, prepared: Prepared) -> bool:
         try:
