@@ -71,7 +71,8 @@ def append(tx: Connection, given: Sequence[Recommendation]) -> None:
     ]
     insert(tx, recommendations, rows)
     sequence = recommendations.c.sequence
-    first, last = tx.execute(select(func.min(sequence), func.max(sequence))).one()
+    # one at a time: SQLite finds either at an end of the table, but reads all of it to find both
+    first, last = (tx.scalar(select(end(sequence))) for end in (func.min, func.max))
     if last - first > KEPT + SPARE:
         tx.execute(delete(recommendations).where(sequence <= last - KEPT))
 
