@@ -4,7 +4,6 @@ Lines are read, answered and written some thousands at a time, so that memory do
 lot, users with histories of like length are scored together; the answers stand in the order of the lines.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from lib.campaigns import Campaign, Recommended, Restriction, Visitor
 from lib.data.schema import Schema
 from lib.exploration import Exploration
 from lib.filters import Columns, Filter, FilterError
-from lib.ranking import SCORED_AT_ONCE, rank, recommend
+from lib.ranking import SCORED_AT_ONCE, rank, recommend, uniforms
 from lib.recipes.recipe import Request, Segmenter
 from lib.reproducible import THREADS
 from lib.themes import Themes
@@ -184,7 +183,7 @@ class Batch:
                 now=self.now,
                 restriction=one.restriction,
                 exploration=self.exploration,
-                rng=np.random.default_rng(int.from_bytes(hashlib.sha256(told.encode()).digest()[:16])),
+                random=uniforms(told).__next__,
                 scores=scores,
             )
             yield self._output(found)

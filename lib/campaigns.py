@@ -10,8 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -145,11 +146,10 @@ class _Done:
 class Recommended(NamedTuple):
     """An answer, best first; the lists are equally long.
 
-    scores: rounded; None where the recipe gives none, or where ``told`` has what a caller makes of them.  promoted:
-    whether the promotion put the item there.  metadata: column in lower case -> text, None where no column was asked
-    for.  explored: whether exploration put the item there, which the model alone would not have returned.
-    propensities: the chance of each item to stand where it stands, given those before it, None for promoted items; the
-    whole is None where nothing is explored.
+    scores: rounded; None where the recipe gives none.  promoted: whether the promotion put the item there.  metadata:
+    column in lower case -> text, None where no column was asked for.  explored: whether exploration put the item
+    there, which the model alone would not have returned.  propensities: the chance of each item to stand where it
+    stands, given those before it, None for promoted items; the whole is None where nothing is explored.
     """
 
     item_ids: list[str]
@@ -158,21 +158,36 @@ class Recommended(NamedTuple):
     metadata: list[dict[str, str]] | None
     explored: list[bool] | None = None
     propensities: list[float | None] | None = None
-    told: list[Any] | None = None
+
+
+class Written(NamedTuple):
+    """An answer as text.  items: one after the other.  item_ids: likewise.  propensities: as in ``Recommended``."""
+
+    items: bytes
+    item_ids: bytes
+    propensities: list[float] | None
+
+
+class Writing(NamedTuple):
+    """How a caller writes answers.  item: an item's id, its rounded score or None, and whether it was explored -> text.
+
+    item_id: its id -> text.
+    """
+
+    item: Callable[[str, float | None, bool], bytes]
+    item_id: Callable[[str], bytes]
 
 
 class _Scored:
     """What the model says for one visitor at one moment, and what was worked out of it.
 
-    told: of items that were answered without exploration, id -> score, or what a caller makes of it.  choices: what was
-    chosen, by how many were wanted and which filter they passed.
+    choices: what was chosen, by how many were wanted and which filter they passed.
     """
 
     def __init__(self, logits: np.ndarray):
         """logits: (I,) float32."""
         self.ordered = Ordered(logits)
         self.bounds: _Bounds | None = None
-        self.told: dict[str, Any] = {}
         self.choices: dict[tuple, _Choice] = {}
 
     @cached_property
@@ -190,23 +205,51 @@ class _Bounds:
     """What exploration says for one visitor.  young: the candidates it was computed from.
 
     logits: (C,) float32, expected of items that the model does not know.  beyond: the sum of exp(logit - peak) over
-    those.  ordered: the candidates by their bounds.  told: as ``_Scored`` has it, of items that were answered.
+    those.  ordered: the candidates by their bounds.
     """
 
     young: "_Young"
     logits: np.ndarray
     beyond: float
     ordered: Ordered
-    told: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Choice:
-    """Rows of the best items that a filter lets through, and, where there are bounds, what mixes others in."""
+    """Rows of the best items that a filter lets through, and, where there are bounds, what mixes others in.
+
+    text, ids: what is written of all these items, once anybody has asked for it.
+    """
 
     items: list[int]
     bounds: _Bounds | None
     mixture: Mixture | None
+    text: "_Text | None" = None
+    ids: "_Text | None" = None
+
+
+class _Text:
+    """Items as text: the model's own in one piece, since most answers are made of long runs of these."""
+
+    def __init__(self, write: Callable[[int, bool], bytes], pool: Sequence[int], n_own: int):
+        """write: an item of the pool, and whether it is beyond the piece -> its text.  n_own: items of the piece."""
+        pieces = [write(item, False) for item in pool[:n_own]]
+        self._write, self._pool, self._n_own = write, pool, n_own
+        self._whole, self._ends = b"".join(pieces), [0, *accumulate(map(len, pieces))]
+        self._beyond: dict[int, bytes] = {}
+
+    def of(self, runs: Iterable[tuple[int, int]]) -> bytes:
+        """The text of one run of the pool after the other; those beyond the piece are of one item each."""
+        whole, ends, pieces = self._whole, self._ends, []
+        for start, end in runs:
+            if end <= self._n_own:
+                pieces.append(whole[ends[start] : ends[end]])
+                continue
+            piece = self._beyond.get(start)
+            if piece is None:
+                piece = self._beyond[start] = self._write(self._pool[start], True)
+            pieces.append(piece)
+        return b"".join(pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,14 +275,13 @@ class Campaign:
         model: Model,
         datasets: Datasets,
         arrivals: Arrivals = ((None, math.inf),),
-        tell: Callable[[str, float | None], Any] | None = None,
+        writing: Writing | None = None,
     ):
         """datasets: what was imported; live events and put records come in through ``visitor`` and ``put_*``.
 
-        arrivals: when their interactions were.  tell: (item's id, rounded score or None) -> what ``recommend`` has as
-        ``told``; it is kept with the scores.
+        arrivals: when their interactions were.  writing: how ``write`` does it.
         """
-        self.recipe, self._tell = recipe, tell
+        self.recipe, self._writing = recipe, writing
         self.model = model
         self.n_items = len(model.catalogue.item_ids)
         self.latest = int(datasets.interactions["TIMESTAMP"].max()) if len(datasets.interactions) else 0
@@ -365,46 +407,70 @@ class Campaign:
         promotion: Promotion | None = None,
         metadata_columns: Sequence[str] = (),
         exploration: Exploration | None = None,
-        rng: np.random.Generator | None = None,
+        random: Callable[[], float] | None = None,
         scores: np.ndarray | None = None,
     ) -> Recommended:
         """The best items for a visitor, or those related to an item, which is not among them itself.
 
-        now: epoch seconds.  restriction holds for all but promoted items.  ``rng`` draws what is explored, and the
-        places of promoted items.  scores: (I,) float32, where the model was asked already.
+        now: epoch seconds.  restriction holds for all but promoted items.  random: draws evenly from [0, 1); what is
+        explored, and the places of promoted items.  scores: (I,) float32, where the model was asked already.
         Raises FilterError for a filter, or values for it, that cannot be applied.
         """
         item, known = self._asked(item_id)
         scored = _Scored(scores) if scores is not None else self._scores_of(visitor, now, known, context)
-        bounds = None
-        if exploration is not None and exploration.weight > 0:
-            bounds = self._bounds(scored, exploration, now)  # before the filter: items that are put since are in both
-        weight = 0.0 if bounds is None else exploration.weight
-        choice = self._choice(scored, bounds, weight, num_results, restriction, visitor, item)
+        choice = self._choice(scored, num_results, now, restriction, visitor, item, exploration)
         items, marks, propensities = choice.items, None, None
         if choice.mixture is not None:
-            items, marks, propensities = choice.mixture.draw(rng)
+            drawn = choice.mixture.draw(random)
+            items, marks, propensities = drawn.items, drawn.explored, drawn.propensity
         promoted = [False] * len(items)
         if promotion is not None:
             rows = self._allowed(promotion.restriction, visitor, item)
             chosen = scored.ordered.best(num_results, self._without(rows, item))
-            mixed = promote(items, chosen, num_results, promotion.percent, rng)
-            if bounds is not None:
-                drawn = dict(zip(items, zip(marks, propensities)))
-                told = [(False, None) if put else drawn[row] for row, put in zip(mixed.items, mixed.promoted)]
+            mixed = promote(items, chosen, num_results, promotion.percent, random)
+            if choice.mixture is not None:
+                told = dict(zip(items, zip(marks, propensities)))
+                told = [(False, None) if put else told[row] for row, put in zip(mixed.items, mixed.promoted)]
                 marks, propensities = [mark for mark, _ in told], [propensity for _, propensity in told]
             items, promoted = mixed.items, mixed.promoted
-        item_ids = list(map(self._ids.__getitem__, items))
-        told = self._told(scored, bounds, items, item_ids) if self.recipe.scored or self._tell is not None else None
         return Recommended(
-            item_ids,
-            told if self._tell is None else None,
+            [self._ids[row] for row in items],
+            [self._chance(scored, choice.bounds, row) for row in items] if self.recipe.scored else None,
             promoted,
             self._metadata(items, metadata_columns) if metadata_columns else None,
             marks,
             propensities,
-            None if self._tell is None else told,
         )
+
+    def write(
+        self,
+        visitor: Visitor,
+        *,
+        num_results: int,
+        now: int,
+        item_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+        restriction: Restriction | None = None,
+        exploration: Exploration | None = None,
+        random: Callable[[], float] | None = None,
+    ) -> Written:
+        """What ``recommend`` gives for the same, as text; what was written for a visitor is kept with the scores."""
+        item, known = self._asked(item_id)
+        scored = self._scores_of(visitor, now, known, context)
+        choice = self._choice(scored, num_results, now, restriction, visitor, item, exploration)
+        mixture, runs, propensities = choice.mixture, [(0, len(choice.items))], None
+        if mixture is not None:
+            _, _, runs, propensities = mixture.draw(random)
+        if choice.text is None or choice.ids is None:
+            pool, writing = choice.items if mixture is None else mixture.pool, self._writing
+
+            def text(row: int, explored: bool) -> bytes:
+                chance = self._chance(scored, choice.bounds, row) if self.recipe.scored else None
+                return writing.item(self._ids[row], chance, explored)
+
+            choice.text = _Text(text, pool, len(choice.items))
+            choice.ids = _Text(lambda row, explored: writing.item_id(self._ids[row]), pool, len(choice.items))
+        return Written(choice.text.of(runs), choice.ids.of(runs), propensities)
 
     def rerank(
         self,
@@ -593,14 +659,18 @@ class Campaign:
     def _choice(
         self,
         scored: _Scored,
-        bounds: _Bounds | None,
-        weight: float,
         num_results: int,
+        now: int,
         restriction: Restriction | None,
         visitor: Visitor,
         item: int | None,
+        exploration: Exploration | None,
     ) -> _Choice:
         """The best items for a visitor, kept for those who ask the same again."""
+        bounds, weight = None, 0.0
+        if exploration is not None and exploration.weight > 0:
+            # before the filter: items that are put since are in both
+            bounds, weight = self._bounds(scored, exploration, now), exploration.weight
         wanted = None if restriction is None else (restriction.filter.text, *sorted(restriction.values.items()))
         key = (num_results, item, weight, wanted)
         choice = scored.choices.get(key)
@@ -621,19 +691,8 @@ class Campaign:
         choice = scored.choices[key] = _Choice(items, bounds, mixture)
         return choice
 
-    def _told(self, scored: _Scored, bounds: _Bounds | None, rows: Sequence[int], item_ids: Sequence[str]) -> list[Any]:
-        """Each item's chance among the catalogue and the new items that may be explored, or what is made of it."""
-        told = scored.told if bounds is None else bounds.told
-        try:
-            return list(map(told.__getitem__, item_ids))
-        except KeyError:
-            for row, item_id in zip(rows, item_ids):
-                if item_id not in told:
-                    chance = self._chance(scored, bounds, row) if self.recipe.scored else None
-                    told[item_id] = chance if self._tell is None else self._tell(item_id, chance)
-        return list(map(told.__getitem__, item_ids))
-
     def _chance(self, scored: _Scored, bounds: _Bounds | None, row: int) -> float:
+        """An item's chance among the catalogue and the new items that may be explored, rounded."""
         if row < self.n_items:
             logit = float(scored.ordered.scores[row])
         else:

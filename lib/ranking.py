@@ -1,8 +1,14 @@
 """Scores -> ranked items.  The only place that sorts: evaluation, campaigns and batch jobs rank through here."""
 
+import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
+import operator
+import struct
+from array import array
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -14,6 +20,8 @@ RANKED_AT_ONCE = 2**18  # scores; they fit in a core's cache
 AHEAD = 1_024  # items that are sorted before anybody asks for so many
 SCORED_AT_ONCE = 2**22  # scores; 16 MiB
 SHARPNESS = 2.0  # of the draw: 0 would be even among candidates, infinity the highest bound alone
+NEGLIGIBLE = 1e-6  # of a sum, beside which what is left of it is added up anew
+WORDS = struct.Struct("<8Q")
 MINUS_INFINITY = np.float32(-np.inf).view(np.int32)
 
 
@@ -40,14 +48,25 @@ class Promoted:
 class Explored(NamedTuple):
     """One list, of which some places were drawn.
 
-    items: at most K, as in ``Ranked`` without -1.  explored: whether the item was drawn, and the model's list has it
-    not.  propensity: the chance of the item that stands there to stand there, given those before it; what off-policy
-    evaluation divides by.
+    pool, runs: the list is one run of the mixture's pool after the other, each from a start to an end.  n_own: places
+    of the pool that are the model's list; what comes from beyond was explored.  propensity: the chance of the item that
+    stands there to stand there, given those before it; what off-policy evaluation divides by.
     """
 
-    items: list[int]
-    explored: list[bool]
+    pool: Sequence[int]
+    n_own: int
+    runs: list[tuple[int, int]]
     propensity: list[float]
+
+    @property
+    def items(self) -> list[int]:
+        """At most K, as in ``Ranked`` without -1."""
+        return [item for start, end in self.runs for item in self.pool[start:end]]
+
+    @property
+    def explored(self) -> list[bool]:
+        """Whether the item was drawn, and the model's list has it not."""
+        return [start >= self.n_own for start, end in self.runs for _ in range(start, end)]
 
 
 @dataclass(slots=True)
@@ -179,21 +198,24 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return exponent
 
 
-def promote(items: Sequence[int], promoted: Ranked, k: int, percent: int, rng: np.random.Generator) -> Promoted:
+def promote(items: Sequence[int], promoted: Ranked, k: int, percent: int, random: Callable[[], float]) -> Promoted:
     """Put promoted items at random positions of a list of k; both kinds keep the order of their ranking.
 
     items: k of them where there are so many, as the request's filter lets them through.  promoted: one row, at least k
     wide, as the promotion's filter does.  Promoted are floor(percent of k), at least one, fewer where fewer match; the
-    others fill up.
+    others fill up.  random: draws evenly from [0, 1).
     """
     share = max(1, k * percent // 100) if k else 0
     chosen = promoted.items[0][promoted.items[0] >= 0][:share].tolist()
     taken = set(chosen)
     others = [item for item in items if item not in taken][: k - len(chosen)]
-    place = np.zeros(len(chosen) + len(others), dtype=bool)
-    place[rng.choice(len(place), size=len(chosen), replace=False)] = True
+    marks: list[bool] = []
+    left = len(chosen)
+    for places in range(left + len(others), 0, -1):  # any are equally likely (Knuth, volume 2, 3.4.2, algorithm S)
+        marks.append(random() * places < left)
+        left -= marks[-1]
     first, rest = iter(chosen), iter(others)
-    return Promoted([next(first) if put else next(rest) for put in place.tolist()], place.tolist())
+    return Promoted([next(first) if mark else next(rest) for mark in marks], marks)
 
 
 class Lottery:
@@ -202,83 +224,146 @@ class Lottery:
     def __init__(self, candidates: np.ndarray, bounds: np.ndarray):
         """candidates: (C,) different items.  bounds: (C,) float32, on their logits."""
         tempered = SHARPNESS * (bounds - bounds.max(initial=np.float32(-np.inf))).astype(np.float64)
-        self.shares = np.exp(np.maximum(tempered, -700))  # none is 0
         self.items: list[int] = candidates.tolist()
-        self.share: list[float] = self.shares.tolist()
-
-    def left(self, used: Collection[int]) -> float:
-        """The shares of all that are not used, added up."""
-        return math.fsum(share for item, share in zip(self.items, self.share) if item not in used)
-
-    def order(self, rng: np.random.Generator) -> Iterator[int]:
-        """Numbers of all candidates in a random order; whoever leaves some out still draws the others in proportion.
-
-        A race of exponential waiting times, each at the rate of its share: who comes next among any that are left is
-        independent of what was left out (Plackett 1975; Efraimidis & Spirakis 2006).
-        """
-        race = rng.standard_exponential(len(self.items))
-        return iter(np.divide(race, self.shares, out=race).argsort().tolist())
+        self.shares: list[float] = np.exp(np.maximum(tempered, -700)).tolist()  # none is 0
 
 
 class Mixture:
     """A model's list in which each place may be drawn anew, with chance ``weight``; else the best that is left stands.
 
     A draw takes one of the lottery's candidates that are left, in proportion to their shares; where either kind has run
-    out, the other takes the place.  What is the same for every draw is worked out once.
+    out, the other takes the place.
+
+    What is the same for every draw is worked out once, and lies close together: most of the time would go into fetching
+    it.  Candidates beyond the model's list stand in front, then its own from the last to the first, so that those which
+    are left at a place, where none was taken before, are the first so many.
+
+    pool: all items that a list may hold: the model's own, best first, then the candidates beyond them.
     """
 
     def __init__(self, items: Sequence[int], lottery: Lottery, k: int, weight: float):
-        """items: best first, k of them where there are so many."""
-        self.items, self.lottery, self.k, self.weight = list(items), lottery, k, weight
-        self._rank = {item: place for place, item in enumerate(self.items)}
-        self._ranks = [self._rank.get(item, k) for item in lottery.items]  # of the lottery's items, k: of none
-        shares = dict(zip(lottery.items, lottery.share))
-        self._own = [shares.get(item, 0.0) for item in self.items]
-        self._outside = lottery.left(self._rank)
+        """items: best first, k of them where there are so many; more do not matter."""
+        items = items[:k]
+        self.k, self.weight, self.n_own = k, weight, len(items)
+        ranks = {item: rank for rank, item in enumerate(items)}
+        candidates = sorted(zip(lottery.items, lottery.shares), key=lambda one: -ranks.get(one[0], k))  # stable
+        beyond = [item for item, _ in candidates if item not in ranks]
+        self.pool = [*items, *beyond]
+        own = [ranks[item] for item, _ in candidates[len(beyond) :]]
+        self._numbers = array("i", [*range(len(items), len(self.pool)), *own])  # in the pool, of each candidate
+        self._shares = array("d", [share for _, share in candidates])
+        self._ends = array("d", accumulate(self._shares))
+        shares = dict(zip(own, self._shares[len(beyond) :]))
+        self._own = array("d", [shares.get(rank, 0.0) for rank in range(len(items))])
+        # at each rank of the model's list, and beyond: how many candidates are left, and their shares together
+        counts = accumulate((share > 0 for share in self._own), operator.sub, initial=len(candidates))
+        self._counts = array("i", counts)
+        self._left = array("d", [self._ends[count - 1] if count else 0.0 for count in self._counts])
+        self._standing = array("d", [0.0] * k)
+        self._stand(self._standing, 0, 0, len(items), [])
+        self._places = 1 / math.log1p(-weight) if 0 < weight < 1 else 0.0
 
-    def draw(self, rng: np.random.Generator) -> Explored:
-        """A list of k, shorter where both kinds run out."""
-        lottery, ranks, k = self.lottery, self._ranks, self.k
-        order = lottery.order(rng)
-        places = (rng.random(k) < self.weight).nonzero()[0].tolist()
-        if len(self.items) < k:
-            places += [k] * (k - len(self.items))  # beyond the model's list each place is drawn
-        # own: shares of the items of the list.  outside: of all others.
-        items, own, outside = self.items.copy(), self._own.copy(), self._outside
-        drawn = []  # number and place of what the model would not have put there, and the chance that a place is drawn
-        for place in places:
-            place = min(place, len(items))
+    def draw(self, random: Callable[[], float]) -> Explored:
+        """A list of k, shorter where both kinds run out.  random: draws evenly from [0, 1)."""
+        k, n_own, weight = self.k, self.n_own, self.weight
+        runs: list[tuple[int, int]] = []
+        chances = self._standing[:]  # which holds until something is taken
+        taken: list[int] = []  # candidates that stand before their turn, ascending
+        ahead: list[int] = []  # ranks of the model's own among them
+        place = rank = 0  # where the list is, and of the model's best that is left
+        drawing = weight > 0
+        while place < k:
+            n = k - place  # places that stand before the next one that is drawn
+            if drawing:
+                n = min(n, int(math.log(1 - random()) * self._places))
+            while rank < n_own:
+                if rank in ahead:
+                    rank += 1
+                    continue
+                if not n:
+                    break
+                end = min(rank + n, n_own)
+                for own in ahead:
+                    if rank < own < end:
+                        end = own
+                if taken:
+                    self._stand(chances, place, rank, end, taken)
+                runs.append((rank, end))
+                n -= end - rank
+                place += end - rank
+                rank = end
             if place == k:
                 break
-            best, chance = k, 1.0
-            if place < len(items):
-                best, chance = self._rank[items[place]], self.weight
-            for number in order:
-                if ranks[number] >= best:  # the better ones stand before
+            left = self._left_at(rank, taken)
+            if not left:
+                if rank == n_own:
                     break
-            else:
-                break  # none is left
-            rank = ranks[number]
-            if rank == best < k:
+                drawing = False
                 continue
-            item, share = lottery.items[number], lottery.share[number]
-            drawn.append((number, place, chance))
-            items.insert(place, item)
-            own.insert(place, share)
-            if rank < k:
-                end = items.index(item, place + 1)
-                del items[end], own[end]
+            candidate = self._drawn(rank, taken, left, random())
+            number = self._numbers[candidate]
+            chance = self._shares[candidate] / left
+            if rank < n_own:
+                chance = weight * chance + (1 - weight if number == rank else 0.0)
+            chances[place] = min(1.0, chance)
+            runs.append((number, number + 1))
+            place += 1
+            if number == rank < n_own:
+                rank += 1
             else:
-                outside -= share
-        outside += sum(own[k:])
-        del items[k:], own[k:]
-        if outside < 1e-6 * self._outside:  # the difference of two like numbers says little
-            outside = lottery.left(set(items))
-        left = list(accumulate(reversed(own), initial=outside))[:0:-1]  # at each place, of all that stand not before
-        rest, weight = 1 - self.weight, self.weight
-        chances = [rest + weight * (share / of) if share < of else 1.0 for share, of in zip(own, left)]
-        marks = [False] * len(items)
-        for number, place, chance in drawn:
-            chances[place] = min(1.0, chance * lottery.share[number] / left[place])
-            marks[place] = ranks[number] == k
-        return Explored(items, marks, chances)
+                insort(taken, candidate)
+                if number < n_own:
+                    ahead.append(number)
+        return Explored(self.pool, n_own, runs, chances.tolist()[:place])
+
+    def _stand(self, chances: array, place: int, start: int, end: int, taken: Sequence[int]) -> None:
+        """Set the chances of the model's own from start to end, of which none was taken, to stand from a place on."""
+        weight, rest, gone = self.weight, 1 - self.weight, self._gone(start, taken)
+        left: Sequence[float] = self._left[start:end]
+        if gone and left[-1] - gone < NEGLIGIBLE * gone:
+            left, gone = [self._left_at(rank, taken) for rank in range(start, end)], 0.0
+        for share, among in zip(self._own[start:end], left):
+            among -= gone
+            chances[place] = rest + weight * (share / among) if share < among else 1.0
+            place += 1
+
+    def _left_at(self, rank: int, taken: Sequence[int]) -> float:
+        """The shares of all that may be drawn where the model's best has this rank."""
+        left = self._left[rank]
+        if not taken:
+            return left
+        gone = self._gone(rank, taken)
+        if left - gone < NEGLIGIBLE * gone:  # the difference of two like numbers says little
+            there = enumerate(self._shares[: self._counts[rank]])
+            return math.fsum(share for candidate, share in there if candidate not in taken)
+        return left - gone
+
+    def _gone(self, rank: int, taken: Sequence[int]) -> float:
+        """The shares of what was taken of the candidates that would be left."""
+        count, gone = self._counts[rank], 0.0
+        for candidate in taken:
+            if candidate < count:
+                gone += self._shares[candidate]
+        return gone
+
+    def _drawn(self, rank: int, taken: Sequence[int], left: float, random: float) -> int:
+        """One of the candidates that are left, of which there is one at least."""
+        count, target = self._counts[rank], random * left
+        for candidate in taken:
+            if target < self._ends[candidate] - self._shares[candidate]:
+                break
+            target += self._shares[candidate]
+        found = bisect_right(self._ends, target, 0, count)
+        if found < count and found not in taken:
+            return found
+        # sums have been rounded, or what is left is next to nothing beside what was taken
+        there = [candidate for candidate in range(count) if candidate not in taken]
+        ends = list(accumulate(map(self._shares.__getitem__, there)))
+        return there[min(bisect_right(ends, random * left), len(there) - 1)]
+
+
+def uniforms(key: str) -> Iterator[float]:
+    """Numbers from [0, 1) without end, as if drawn, the same for the same key: hashes of it and of their count."""
+    for block in itertools.count():
+        for word in WORDS.unpack(blake2b(f"{block}|{key}".encode()).digest()):
+            yield (word >> 11) * 2.0**-53

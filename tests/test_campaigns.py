@@ -12,6 +12,7 @@ from lib.data.datasets import Datasets
 from lib.data.schema import Field, Schema
 from lib.exploration import Exploration
 from lib.filters import parse
+from lib.ranking import uniforms
 from lib.recipes import RECIPES
 from lib.store.events import Answered, LiveEvent
 
@@ -270,7 +271,7 @@ def test_metadata_is_text_under_lower_case_names(popular):
 
 def test_a_promotion_takes_its_share_and_both_parts_keep_their_order(popular):
     folk_and_pop = only('INCLUDE ItemID WHERE Items.GENRE IN ("Folk","Pop")')
-    answer = recommend(popular, n=4, promotion=Promotion("fresh", 50, folk_and_pop), rng=np.random.default_rng(3))
+    answer = recommend(popular, n=4, promotion=Promotion("fresh", 50, folk_and_pop), random=uniforms("3").__next__)
     promoted = [item for item, is_promoted in zip(answer.item_ids, answer.promoted) if is_promoted]
     others = [item for item, is_promoted in zip(answer.item_ids, answer.promoted) if not is_promoted]
     assert promoted == ["b", "c"] and others == ["a", "d"]
@@ -282,7 +283,7 @@ def test_the_requests_filter_does_not_bind_promoted_items(popular):
         n=3,
         restriction=only('INCLUDE ItemID WHERE Items.GENRE IN ("Jazz")'),
         promotion=Promotion("folk", 34, only('INCLUDE ItemID WHERE Items.GENRE IN ("Folk")')),
-        rng=np.random.default_rng(3),
+        random=uniforms("3").__next__,
     )
     assert sorted(zip(answer.item_ids, answer.promoted)) == [("a", False), ("b", False), ("d", True)]
 
@@ -319,8 +320,8 @@ def test_a_ranking_can_carry_metadata_also_of_items_the_model_does_not_know():
 
 
 def explore(campaign, weight=1.0, cut_off=30.0, seed=1, user="x", n=25, **options):
-    rng = np.random.Generator(np.random.Philox(seed))
-    return recommend(campaign, user, n=n, exploration=Exploration(weight, cut_off), rng=rng, **options)
+    random = uniforms(str(seed)).__next__
+    return recommend(campaign, user, n=n, exploration=Exploration(weight, cut_off), random=random, **options)
 
 
 def test_without_weight_the_list_is_the_models_to_the_letter():
@@ -360,7 +361,7 @@ def test_what_resembles_what_the_user_likes_is_explored_first():
             now=130,
             exploration=Exploration(1.0, 30.0),
             restriction=only("EXCLUDE ItemID WHERE Items.YEAR > 0"),
-            rng=np.random.Generator(np.random.Philox(seed)),
+            random=uniforms(str(seed)).__next__,
         ).item_ids[0]
         for seed in range(100)
     ]

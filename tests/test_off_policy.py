@@ -16,7 +16,7 @@ def played(weight, n_lists=4000, seed=0):
     rng = np.random.default_rng(seed)
     lottery = Lottery(np.array([2, 5, 6, 7]), np.array([0.1, 0.9, 0.3, 0.2], np.float32))
     mixture = Mixture(MODEL, lottery, PLACES, weight)
-    lists = [mixture.draw(rng) for _ in range(n_lists)]
+    lists = [mixture.draw(rng.random) for _ in range(n_lists)]
     return [one.propensity for one in lists], [rng.random(PLACES) < LIKED[one.items] for one in lists]
 
 
@@ -24,9 +24,9 @@ def played(weight, n_lists=4000, seed=0):
 def test_the_estimate_is_what_the_other_weight_brings(weight, wanted):
     _, clicked = played(wanted, n_lists=40_000, seed=1)
     brought = np.mean([places.sum() for places in clicked])
-    told = clicks_at(*played(weight), weight=weight, wanted=wanted, seed=1)
-    assert told.low < brought < told.high
-    assert told.high - told.low < 0.2
+    told = [clicks_at(*played(weight, seed=seed), weight=weight, wanted=wanted, seed=1) for seed in range(20)]
+    assert sum(one.low < brought < one.high for one in told) >= 16
+    assert all(one.high - one.low < 0.2 for one in told)
 
 
 def test_at_the_same_weight_clicks_are_counted_as_they_came():

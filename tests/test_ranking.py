@@ -1,3 +1,5 @@
+import math
+from collections import Counter
 from itertools import compress
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from lib import ranking
 from lib.data.datasets import Catalogue, History
-from lib.ranking import Lottery, Mixture, Ordered, Ranked, promote, rank, recommend, softmax
+from lib.ranking import Lottery, Mixture, Ordered, Ranked, promote, rank, recommend, softmax, uniforms
 from lib.recipes.recipe import Request
 
 NOBODY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int32))
@@ -110,14 +112,14 @@ def ranked(*items):
 
 def test_promoted_items_keep_their_order_and_so_do_the_others():
     for seed in range(20):
-        mixed = promote([0, 1, 2, 3, 4, 5], ranked(9, 8, 7), 6, 50, np.random.default_rng(seed))
+        mixed = promote([0, 1, 2, 3, 4, 5], ranked(9, 8, 7), 6, 50, np.random.default_rng(seed).random)
         assert list(compress(mixed.items, mixed.promoted)) == [9, 8, 7]
         assert [item for item in mixed.items if item not in (9, 8, 7)] == [0, 1, 2]
 
 
 def test_promoted_items_stand_at_random_places():
     places = {
-        promote([0, 1, 2, 3], ranked(9, 8), 4, 25, np.random.default_rng(seed)).promoted.index(True)
+        promote([0, 1, 2, 3], ranked(9, 8), 4, 25, np.random.default_rng(seed).random).promoted.index(True)
         for seed in range(40)
     }
     assert places == {0, 1, 2, 3}
@@ -125,24 +127,27 @@ def test_promoted_items_stand_at_random_places():
 
 @pytest.mark.parametrize(("k", "percent", "promoted"), [(10, 1, 1), (10, 29, 2), (10, 100, 10), (3, 50, 1), (0, 50, 0)])
 def test_promoted_are_the_floor_of_the_share_but_at_least_one(k, percent, promoted):
-    mixed = promote(range(10), ranked(*range(20, 30)), k, percent, np.random.default_rng(0))
+    mixed = promote(range(10), ranked(*range(20, 30)), k, percent, np.random.default_rng(0).random)
     assert (sum(mixed.promoted), len(mixed.items)) == (promoted, k)
 
 
 def test_too_few_promoted_items_leave_their_places_to_the_others():
-    mixed = promote([0, 1, 2, 3], ranked(9, -1, -1, -1), 4, 75, np.random.default_rng(0))
+    mixed = promote([0, 1, 2, 3], ranked(9, -1, -1, -1), 4, 75, np.random.default_rng(0).random)
     assert sorted(mixed.items) == [0, 1, 2, 9]
 
 
 def test_a_promoted_item_is_shown_once():
-    mixed = promote([0, 1, 2, 3], ranked(1, 3), 4, 50, np.random.default_rng(0))
+    mixed = promote([0, 1, 2, 3], ranked(1, 3), 4, 50, np.random.default_rng(0).random)
     assert sorted(mixed.items) == [0, 1, 2, 3]
     assert sorted(compress(mixed.items, mixed.promoted)) == [1, 3]
 
 
-def explored(weight, seed, k=4, best=(0, 1, 2, 3), candidates=(2, 5, 6), bounds=(0.0, 0.3, 0.6)):
-    lottery = Lottery(np.array(candidates, np.int64), np.array(bounds, np.float32))
-    return Mixture(best, lottery, k, weight).draw(np.random.Generator(np.random.Philox(seed)))
+def mixture(weight, k=4, best=(0, 1, 2, 3), candidates=(2, 5, 6), bounds=(0.0, 0.3, 0.6)):
+    return Mixture(best, Lottery(np.array(candidates, np.int64), np.array(bounds, np.float32)), k, weight)
+
+
+def explored(weight, seed, **options):
+    return mixture(weight, **options).draw(uniforms(str(seed)).__next__)
 
 
 def test_ordered_scores_give_what_rank_gives():
@@ -191,6 +196,30 @@ def test_propensities_are_how_often_an_item_stands_where_it_stands_after_those_b
             assert share == pytest.approx(chance, abs=4 * np.sqrt(chance * (1 - chance) / len(after)))
             compared += 1
     assert compared >= 6
+
+
+@pytest.mark.parametrize("weight", [0.4, 1.0])
+@pytest.mark.parametrize(
+    ("best", "candidates", "bounds", "k"),
+    [
+        ([0, 1, 2, 3], [2, 5, 6, 7], [0.1, 0.9, 0.3, 0.2], 3),
+        ([0, 1], [1, 0, 5], [0.1, 0.9, 0.3], 4),  # the model has too few, and so has the lottery
+        ([0, 1, 2], [1, 2, 0], [2.0, 0.0, 0.3], 3),  # nothing beyond the model's list
+        ([0, 1, 2, 3, 4], [5, 4, 0, 2], [9.0, 0.0, 0.3, 1.0], 4),  # one that outweighs the others, one that is cut off
+    ],
+)
+def test_the_chances_of_all_lists_there_can_be_add_up_to_one_and_each_comes_as_often(
+    best, candidates, bounds, k, weight
+):
+    n_lists = 20_000
+    drawing, random = mixture(weight, k, best, candidates, bounds), uniforms("lists").__next__
+    lists = [drawing.draw(random) for _ in range(n_lists)]
+    chances = {tuple(one.items): math.prod(one.propensity) for one in lists}
+    counts = Counter(tuple(one.items) for one in lists)
+    assert sum(chances.values()) == pytest.approx(1, abs=2e-3)  # lists that one draw in 20,000 brings may be missing
+    for items, chance in chances.items():
+        expected = n_lists * chance
+        assert counts[items] == pytest.approx(expected, abs=5 * np.sqrt(expected) + 3)
 
 
 def test_propensities_survive_a_candidate_that_outweighs_all_others():

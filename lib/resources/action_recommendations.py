@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from lib import filters
 from lib.campaigns import Campaign as Loaded
-from lib.campaigns import Recommended, Restriction, Visitor
+from lib.campaigns import Restriction, Visitor
 from lib.data.datasets import Histories, History, last_arrivals
 from lib.filters import Columns
 from lib.ranking import Lottery, Mixture, rank
@@ -97,13 +97,13 @@ def get_action_recommendations(
     new = np.flatnonzero(allowed & ~model.personalised)
     lottery = Lottery(new, model.expected[new].astype(np.float32))
     mixture = Mixture(order[best[best >= 0]].tolist(), lottery, length, EXPLORED)
-    chosen = np.isin(order, mixture.draw(runtime.chance(account, deployment, user_id, None)).items)
+    chosen = np.isin(order, mixture.draw(runtime.draws(account, deployment, user_id, None)).items)
     shown = order[rank(chances[None, order].astype(np.float32), int(chosen.sum()), chosen).items[0]]
     scores = [round(score, SCORE_DECIMALS) for score in chances[shown].tolist()]
-    answer = Recommended(model.action_ids[shown].tolist(), scores, [False] * len(shown), None)
+    action_ids = model.action_ids[shown].tolist()
     return {
-        "actionList": [{"actionId": id, "score": score} for id, score in zip(answer.item_ids, scores)],
-        "recommendationId": runtime.kept(account, campaign_arn, user_id, None, answer, now),
+        "actionList": [{"actionId": id, "score": score} for id, score in zip(action_ids, scores)],
+        "recommendationId": runtime.kept(account, campaign_arn, user_id, None, action_ids, None, now),
     }
 
 

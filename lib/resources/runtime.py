@@ -10,21 +10,21 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import orjson
 from sqlalchemy import Connection, Engine, bindparam, select, union_all
 
 from lib import filters
 from lib.campaigns import Campaign as Loaded
-from lib.campaigns import Promotion, Recommended, Restriction, Visitor
+from lib.campaigns import Promotion, Recommended, Restriction, Visitor, Writing, Written
 from lib.exploration import Exploration
+from lib.ranking import uniforms
 from lib.recipes.recipe import Recipe
 from lib.recipes.use_cases import USE_CASES
 from lib.resources import datasets, recipes, recommenders, records, serving
@@ -53,6 +53,17 @@ GIVES_METADATA = ("aws-user-personalization-v2", "aws-personalized-ranking-v2", 
 NEEDS = {"USER_PERSONALIZATION": ("userId",), "RELATED_ITEMS": ("itemId",)}
 RECOMMENDER = ":recommender/"  # in its ARN
 OPERATION_OF = {"PERSONALIZED_RANKING": "GetPersonalizedRanking", "PERSONALIZED_ACTIONS": "GetActionRecommendations"}
+
+
+class Answered(NamedTuple):
+    """What was recommended.  item_list: PredictedItems, as JSON or what becomes it.  item_ids: likewise.
+
+    propensities: as ``campaigns.Recommended`` has them.
+    """
+
+    item_list: Sequence[Mapping[str, Any]] | orjson.Fragment
+    item_ids: Sequence[str] | orjson.Fragment
+    propensities: Sequence[float | None] | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,14 +98,14 @@ class Deployment:
     visitors: OrderedDict[str | None, Visitor] = field(default_factory=OrderedDict)
     asked: OrderedDict[str | None, int] = field(default_factory=OrderedDict)
     filters: dict[str, tuple[Filter, bytes]] = field(default_factory=dict)
-    answers: OrderedDict[tuple, tuple[Visitor, float, Recommended]] = field(default_factory=OrderedDict)
+    answers: OrderedDict[tuple, tuple[Visitor, float, Answered]] = field(default_factory=OrderedDict)
 
-    def answer(self, asked: tuple, visitor: Visitor, now: float) -> Recommended | None:
+    def answer(self, asked: tuple, visitor: Visitor, now: float) -> Answered | None:
         """What was answered, where that is not too long ago and the visitor has done nothing since."""
         who, until, answer = self.answers.get(asked, (None, 0.0, None))
         return answer if who is visitor and now < until else None
 
-    def keep(self, asked: tuple, visitor: Visitor, until: float, answer: Recommended) -> None:
+    def keep(self, asked: tuple, visitor: Visitor, until: float, answer: Answered) -> None:
         """For ``answer``, until then: epoch seconds."""
         self.answers[asked] = (visitor, until, answer)
         if len(self.answers) > VISITORS:
@@ -107,20 +118,6 @@ class Deployment:
     def may_give_metadata(self) -> bool:
         config = self.campaign.campaign_config or {}
         return bool(config.get("enableMetadataWithRecommendations")) or self.recipe.name in GIVES_METADATA
-
-
-class _Chance(threading.local):
-    """A generator for each thread: to make one takes ten times as long as to begin it anew."""
-
-    def __init__(self) -> None:
-        self.bits = np.random.Philox(0)
-        self.state, self.generator = self.bits.state, np.random.Generator(self.bits)
-
-    def begin(self, key: int) -> np.random.Generator:
-        """What ``Generator(Philox(key=key))`` gives."""
-        self.state["state"]["key"][:] = key % 2**64, key >> 64
-        self.bits.state = self.state
-        return self.generator
 
 
 class _Process:
@@ -140,7 +137,6 @@ _DOCUMENTS = union_all(
 )
 _PROCESSES: WeakKeyDictionary[Engine, _Process] = WeakKeyDictionary()
 _OPENING = threading.Lock()
-_CHANCE = _Chance()
 _COUNT = itertools.count()
 
 
@@ -183,28 +179,30 @@ def get_recommendations(
         asked = (user_id, item_id, length, filter_arn, orjson.dumps([context, filter_values, promotions, columns]))
         answer = deployment.answer(asked, visitor, now)
     if answer is None:
-        rng = None
+        random = None
         if promotion is not None or deployment.exploration is not None:
-            rng = chance(account, deployment, user_id, item_id)
+            random = draws(account, deployment, user_id, item_id)
+        question = {
+            "num_results": length,
+            "now": deployment.now,
+            "item_id": item_id,
+            "context": _context(deployment, context),
+            "restriction": restriction,
+            "exploration": deployment.exploration,
+            "random": random,
+        }
         try:
-            answer = deployment.loaded.recommend(
-                visitor,
-                num_results=length,
-                now=deployment.now,
-                item_id=item_id,
-                context=_context(deployment, context),
-                restriction=restriction,
-                promotion=promotion,
-                metadata_columns=columns,
-                exploration=deployment.exploration,
-                rng=rng,
-            )
+            if promotion is None and not columns:
+                answer = _written(deployment.loaded.write(visitor, **question))
+            else:
+                found = deployment.loaded.recommend(visitor, promotion=promotion, metadata_columns=columns, **question)
+                answer = Answered(_item_list(found, recipe, promotion), found.item_ids, found.propensities)
         except filters.FilterError as error:
             raise InvalidInputException(str(error)) from error
         if kept_seconds:
             deployment.keep(asked, visitor, now + kept_seconds, answer)
-    recommendation_id = kept(account, campaign_arn, user_id, item_id, answer, now)
-    return {"itemList": _item_list(answer, recipe, promotion), "recommendationId": recommendation_id}
+    recommendation_id = kept(account, campaign_arn, user_id, item_id, answer.item_ids, answer.propensities, now)
+    return {"itemList": answer.item_list, "recommendationId": recommendation_id}
 
 
 def get_personalized_ranking(
@@ -244,7 +242,7 @@ def get_personalized_ranking(
         )
     except filters.FilterError as error:
         raise InvalidInputException(str(error)) from error
-    recommendation_id = kept(account, campaign_arn, user_id, None, answer, now)
+    recommendation_id = kept(account, campaign_arn, user_id, None, answer.item_ids, None, now)
     ranked = [{"itemId": item_id, "score": score} for item_id, score in zip(answer.item_ids, answer.scores)]
     if answer.metadata is not None:
         ranked = [{**item, "metadata": metadata} for item, metadata in zip(ranked, answer.metadata)]
@@ -462,7 +460,8 @@ def _load(
         model = recipe.load(folder)
     config = campaign.campaign_config or {}
     model = serving.prepared(tx, account, campaign.solution_version_arn, recipe, model, config)
-    loaded = Loaded(recipe, model, data, datasets.arrivals(account, found.get("INTERACTIONS")), _told)
+    arrivals = datasets.arrivals(account, found.get("INTERACTIONS"))
+    loaded = Loaded(recipe, model, data, arrivals, _writing(recipe))
     # Each event is read by visitors when they come; exploration learns from all of them, from the first one on.
     if "INTERACTIONS" in found:
         read["INTERACTIONS"], read["LEARNT"] = events.last_event(tx, found["INTERACTIONS"].dataset_arn), 0
@@ -685,36 +684,46 @@ def _context(deployment: Deployment, given: Mapping[str, str] | None) -> dict[st
     return {columns[name.upper()]: value for name, value in given.items() if name.upper() in columns}
 
 
-def _told(item_id: str, score: float | None) -> bytes:
-    """A PredictedItem as JSON, without its end: more may follow."""
-    return orjson.dumps({"itemId": item_id} if score is None else {"itemId": item_id, "score": score})[:-1]
+def _predicted(recipe: Recipe, item_id: str, score: float | None, explored: bool) -> dict[str, Any]:
+    """A PredictedItem."""
+    predicted: dict[str, Any] = {"itemId": item_id}
+    if score is not None:
+        predicted["score"] = score
+    if explored and recipe.name == serving.EXPLORES_BY_ITSELF:
+        predicted["reason"] = ["Exploration"]
+    return predicted
 
 
-def _item_list(answer: Recommended, recipe: Recipe, promotion: Promotion | None) -> orjson.Fragment:
-    """PredictedItems as JSON: most of their text is the same for each answer to a user."""
-    told = answer.told
-    if answer.metadata is not None:
-        told = [text + b',"metadata":' + orjson.dumps(metadata) for text, metadata in zip(told, answer.metadata)]
-    reasons = []  # which items have one, and how it is told
-    if promotion is not None:
-        text = b',"promotionName":' + orjson.dumps(promotion.name)
-        reason = b',"reason":["Promoted item"]' if recipe.name == serving.EXPLORES_BY_ITSELF else b""
-        reasons.append((answer.promoted, text + reason))
-    if answer.explored is not None and recipe.name == serving.EXPLORES_BY_ITSELF:
-        reasons.append((answer.explored, b',"reason":["Exploration"]'))
-    for marks, text in reasons:
-        if True in marks:
-            told = [one + text if mark else one for one, mark in zip(told, marks)]
-    return orjson.Fragment(b"[" + b"},".join(told) + b"}]" if told else b"[]")
+def _writing(recipe: Recipe) -> Writing:
+    """JSON, with a comma behind each item."""
+    return Writing(
+        lambda *item: orjson.dumps(_predicted(recipe, *item)) + b",",
+        lambda item_id: orjson.dumps(item_id) + b",",
+    )
 
 
-def chance(account: Account, deployment: Deployment, user_id: str | None, item_id: str | None) -> np.random.Generator:
-    """Of one answer's draws, for the thread that asks."""
-    return _CHANCE.begin(_seed(account, deployment, user_id, item_id))
+def _written(found: Written) -> Answered:
+    """Most of an answer's text is the same for each answer to a user."""
+    item_list, item_ids = (orjson.Fragment(b"[" + text[:-1] + b"]") for text in (found.items, found.item_ids))
+    return Answered(item_list, item_ids, found.propensities)
 
 
-def _seed(account: Account, deployment: Deployment, user_id: str | None, item_id: str | None) -> int:
-    """Of one answer's draws: the same again for the same events, user and, where it explores, number of the answer.
+def _item_list(found: Recommended, recipe: Recipe, promotion: Promotion | None) -> list[dict[str, Any]]:
+    n_items = len(found.item_ids)
+    told = zip(found.item_ids, found.scores or [None] * n_items, found.explored or [False] * n_items)
+    predicted = [_predicted(recipe, *item) for item in told]
+    for place, item in enumerate(predicted):
+        if found.metadata is not None:
+            item["metadata"] = found.metadata[place]
+        if found.promoted[place]:
+            item["promotionName"] = promotion.name
+            if recipe.name == serving.EXPLORES_BY_ITSELF:
+                item["reason"] = ["Promoted item"]
+    return predicted
+
+
+def draws(account: Account, deployment: Deployment, user_id: str | None, item_id: str | None) -> Callable[[], float]:
+    """From [0, 1), for one answer: the same for the same events, user and, where it explores, number of the answer.
 
     Workers count their answers each for itself, and a user who asks two of them shall not be shown one list twice.
     """
@@ -726,30 +735,37 @@ def _seed(account: Account, deployment: Deployment, user_id: str | None, item_id
         if account.worker:
             count = f"{count} of {account.worker}"
     changes = sum(one.changes for one in deployment.live.values())
-    told = f"{account.seed}|{deployment.campaign.campaign_arn}|{user_id}|{item_id}|{changes}|{count}"
-    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:16])
+    return uniforms(f"{account.seed}|{deployment.campaign.campaign_arn}|{user_id}|{item_id}|{changes}|{count}").__next__
 
 
 def kept(
-    account: Account, campaign_arn: str, user_id: str | None, item_id: str | None, answer: Recommended, now: float
+    account: Account,
+    campaign_arn: str,
+    user_id: str | None,
+    item_id: str | None,
+    item_ids: Sequence[str] | orjson.Fragment,
+    propensities: Sequence[float | None] | None,
+    now: float,
 ) -> str:
-    """The id of an answer, under which the list is kept for the events to come.  now: epoch seconds."""
+    """The id of an answer, under which its list is kept for the events to come.  now: epoch seconds."""
     recommendation_id = _recommendation_id(account, now, campaign_arn, user_id, item_id)
     given = Recommendation(
         recommendation_id=recommendation_id,
         resource_arn=campaign_arn,
         user_id=user_id,
         at=now,
-        item_ids=answer.item_ids,
-        propensities=answer.propensities,
+        item_ids=item_ids,
+        propensities=propensities,
     )
     account.store.commits.later(recommendations.append, given)
     return recommendation_id
 
 
-def _recommendation_id(account: Account, now: float, campaign_arn: str, *parts: object) -> str:
+def _recommendation_id(
+    account: Account, now: float, campaign_arn: str, user_id: str | None, item_id: str | None
+) -> str:
     """Unlike any other: time and count are part of it.  The last six digits stand for the campaign."""
-    told = f"{account.seed}|{campaign_arn}|{parts}|{now}|{next(_COUNT)}"
+    told = f"{account.seed}|{campaign_arn}|{user_id}|{item_id}|{now}|{next(_COUNT)}"
     # shaped like the end of a UUID; milliseconds come first, for a store finds its place for such ids at once
     drawn = f"{int(now * 1000):011x}{hashlib.sha256(told.encode()).hexdigest()[:9]}"
     return f"RID-{drawn[:2]}-4{drawn[2:5]}-a{drawn[5:8]}-{drawn[8:20]}-CID-{_origin(campaign_arn)}"

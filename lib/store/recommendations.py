@@ -46,13 +46,16 @@ _OF_IDS = select(recommendations).where(recommendations.c.recommendation_id.in_(
 
 
 class Recommendation(NamedTuple):
-    """One answered request.  propensities: as ``campaigns.Recommended`` has them.  at: epoch seconds."""
+    """One answered request.  item_ids: or their JSON, where it is there already; read, always ids.  at: epoch seconds.
+
+    propensities: as ``campaigns.Recommended`` has them.
+    """
 
     recommendation_id: str
     resource_arn: str
     user_id: str | None
     at: float
-    item_ids: Sequence[str]
+    item_ids: Sequence[str] | orjson.Fragment
     propensities: Sequence[float | None] | None
 
 
