@@ -32,7 +32,7 @@ DEFAULTS: Mapping[str, float] = {
     "full_import_bytes": 100 * 2**30,
     "incremental_import_bytes": 2**30,
     "event_types_and_columns": 10,
-    "transactions_per_second_per_core": 5000,
+    "transactions_per_second_per_core": 20_000,
     "transactions_per_second_per_worker": 1000,
     "hours_between_exploration_updates": 2,
     "seconds_to_keep_answers": 0,

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +60,8 @@ MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # Prometheus' client library finds it
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # seconds
 
 RECOMMENDATIONS = "/recommendations"
-ASKED_AT_ONCE = {"method": "POST", "path": RECOMMENDATIONS, "raw_path": RECOMMENDATIONS.encode(), "query_string": b""}
+ASKED_AT_ONCE = {"method": "POST", "path": RECOMMENDATIONS}
+REMEMBERED, REMEMBERED_BYTES = 10_000, 1_024  # requests for recommendations that need not be read again, and their size
 GATHERED = ("/events", "/action-interactions")  # whose events are written together with those of others
 
 Log = Callable[[bytes], object]
@@ -139,7 +140,7 @@ class Protocol(HttpToolsProtocol):
         self.in_message = False
         self._arrived()
         if self.held is not None:
-            answered = self.at_once(self.scope | ASKED_AT_ONCE, b"".join(self.held))
+            answered = self.at_once(self.headers, b"".join(self.held))
             if answered is not None:
                 self.held = None
                 self._answer(answered)
@@ -316,6 +317,7 @@ class Application:
         self.metrics, self.present = Metrics(), Present(jobs_by_state, campaign_tps, workers)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
         self.at_hand, self.bring_to_hand = at_hand, bring_to_hand
+        self.read = lru_cache(REMEMBERED)(partial(wire.read, dispatcher, model.paths()[RECOMMENDATIONS]))
         self.missing: list[tuple[Mapping[str, Any], asyncio.Future]] = []  # by bring_to_hand
         self.bringing: asyncio.Task | None = None
         self.commits = commits
@@ -359,16 +361,20 @@ class Application:
         self._note(request_id, answered, started)
         await _send(send, answered)
 
-    def at_once(self, scope: Mapping[str, Any], body: bytes) -> wire.Answer | None:
-        """Answer GetRecommendations where it is at hand, or refused; None where it is for ASGI to answer."""
-        if self._is_full():
+    def at_once(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> wire.Answer | None:
+        """Answer GetRecommendations where that is at hand; None where it is for ASGI to answer, or to refuse."""
+        started = time.perf_counter()
+        if self._is_full() or len(body) > REMEMBERED_BYTES:
             return None
-        request_id, started = next(self.request_ids), time.perf_counter()
-        answered = self._prepare(scope, body, request_id)
-        if isinstance(answered, Prepared):
-            if not self._is_at_hand(answered):
-                return None
-            answered = self._perform(scope, answered, request_id)
+        try:
+            self.authorise("POST", RECOMMENDATIONS, _decoded(headers), body)
+            prepared = self.read(body)
+        except Exception:
+            return None
+        if not self._is_at_hand(prepared):
+            return None
+        request_id = next(self.request_ids)
+        answered = self._perform(ASKED_AT_ONCE, prepared, request_id)
         self._note(request_id, answered, started)
         return answered
 
@@ -452,7 +458,7 @@ class Application:
             error = RequestEntityTooLargeException(f"The body is too large; it may have {BODY_BYTES} bytes")
             return wire.refuse(method, scope["path"], error, request_id=request_id)
         target = (scope["raw_path"] + b"?" + query if query else scope["raw_path"]).decode("latin-1")
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _decoded(scope["headers"])
         try:
             return wire.prepare(
                 self.dispatcher, method, target, headers, body, request_id=request_id, authorise=self.authorise
@@ -567,6 +573,10 @@ def _request_ids() -> Iterator[str]:
 
 def _in(threads: ThreadPoolExecutor, perform: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
     return asyncio.get_running_loop().run_in_executor(threads, perform, *arguments)
+
+
+def _decoded(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
 
 
 async def _body(receive: Callable[[], Awaitable[Mapping[str, Any]]]) -> bytes | None:

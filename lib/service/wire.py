@@ -71,9 +71,14 @@ def prepare(
         if authorise is not None:
             authorise(method, target, headers, body)
         operation = _route(method, path, headers)
-        return dispatcher.prepare(operation.service, operation.name, _members(body))
+        return read(dispatcher, operation, body)
     except ApiError as error:
         return refuse(method, path, error, request_id=request_id, operation=operation)
+
+
+def read(dispatcher: Dispatcher, operation: model.Operation, body: bytes) -> Prepared:
+    """What a body asks of an operation.  Raises ApiError for what cannot be read, or is refused."""
+    return dispatcher.prepare(operation.service, operation.name, _members(body))
 
 
 def perform(dispatcher: Dispatcher, prepared: Prepared, method: str, target: str, *, request_id: str) -> Answer:
