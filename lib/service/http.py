@@ -168,6 +168,7 @@ class Protocol(HttpToolsProtocol):
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()
             and not (self.last or self.expect_100_continue or self.flow.write_paused)
             and (self.cycle is None or self.cycle.response_complete)
         )

@@ -113,6 +113,11 @@ def test_whatever_is_sent_is_answered_and_is_not_our_fault(method, target, name,
 # --- over a socket --------------------------------------------------------------------------------------------------
 
 
+HELD = (
+    b"POST /recommendations HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{"  # nobody but the connection knows of it
+)
+
+
 def raw(url, *pieces):
     """Send bytes as they are; all that comes back until the service closes the connection."""
     host, port = url.removeprefix("http://").split(":")
@@ -150,7 +155,7 @@ def test_a_body_in_chunks_is_read(url):
 
 def test_a_request_that_stalls_is_cut_off(url, monkeypatch):
     monkeypatch.setattr(http, "REQUEST_SECONDS", 0.05)
-    for stalled in (b"", b"POST /events HT", b"POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{"):
+    for stalled in (b"", b"POST /events HT", b"POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{", HELD):
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(stalled)
@@ -264,6 +269,98 @@ def test_what_is_at_hand_is_answered_without_a_thread_of_its_own(account, log):
         for body in (b"[1]", b"{", b""):
             assert b"500" not in raw(url, post("/recommendations", body)).splitlines()[0]
     assert threads["far"].startswith("operation") and not threads["near"].startswith("operation")
+
+
+@pytest.fixture
+def ways(account, log, monkeypatch):
+    """The URL of a service that has "near" at hand, and what became of each request for recommendations."""
+    took = []
+    application = http.Application(
+        Dispatcher(account, OPERATIONS),
+        authorise=http.no_browser,
+        log=log.append,
+        at_hand=lambda members: members.get("user_id") in ("near", "bug") or members["campaign_arn"] != CAMPAIGN,
+    )
+    at_once = application.at_once
+
+    def noting(headers, body):
+        answered = at_once(headers, body)
+        took.append("at once" if answered else "through ASGI")
+        return answered
+
+    monkeypatch.setattr(application, "at_once", noting)
+    with listening(application) as url:
+        yield url, took
+
+
+def wanted(user, *headers, close=False, campaign=CAMPAIGN, **members):
+    body = orjson.dumps({"campaignArn": campaign, "userId": user, **members})
+    sent = post("/recommendations", body, *headers)
+    return sent if close else sent.replace(b"Connection: close\r\n", b"")
+
+
+def answers(received):
+    """Status, headers and body of each answer on a connection."""
+    found = []
+    while received:
+        head, _, rest = received.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        length = int(headers["content-length"])
+        found.append((status, headers, orjson.loads(rest[:length])))
+        received = rest[length:]
+    return found
+
+
+def test_an_answer_is_the_same_whichever_way_it_takes(ways):
+    url, took = ways
+    for user, campaign in [("near", CAMPAIGN), ("bug", CAMPAIGN), ("near", CAMPAIGN + "-2")]:
+        kept, last = answers(raw(url, wanted(user, campaign=campaign), wanted(user, campaign=campaign, close=True)))
+        (status, headers, body), (last_status, last_headers, last_body) = kept, last
+        assert status == last_status
+        assert list(headers) == [name for name in last_headers if name != "connection"]
+        differs = {"x-amzn-requestid", "date"}
+        assert {name: headers[name] for name in headers.keys() - differs} == {
+            name: last_headers[name] for name in headers.keys() - differs
+        }
+        requests = headers["x-amzn-requestid"], last_headers["x-amzn-requestid"]
+        assert orjson.dumps(body).replace(*map(str.encode, requests)) == orjson.dumps(last_body)
+    assert took == ["at once"] * 3
+
+
+def test_answers_come_in_the_order_of_the_requests_whichever_way_each_takes(ways):
+    url, took = ways
+    asked = [("near", 1), ("far", 2), ("near", 3), ("near", 4), ("far", 5)]
+    sent = b"".join(wanted(user, numResults=n) for user, n in asked)
+    found = answers(raw(url, sent + wanted("near", numResults=6, close=True)))
+    assert [len(body["itemList"]) for _, _, body in found] == [1, 2, 3, 4, 5, 6]
+    assert took[:2] == ["at once", "through ASGI"]
+
+
+@pytest.mark.parametrize("cut", [1, 60, -40, -1])
+def test_a_request_in_pieces_is_answered(ways, cut):
+    url, _ = ways
+    sent = wanted("near", numResults=3)
+    found = answers(raw(url, sent[:cut], sent[cut:], wanted("near", numResults=4, close=True)))
+    assert [len(body["itemList"]) for _, _, body in found] == [3, 4]
+
+
+def test_what_is_no_ordinary_request_is_left_to_uvicorn(ways):
+    url, took = ways
+    assert b"HTTP/1.1 200 OK" in raw(url, wanted("near", "Expect: 100-continue", close=True)) and not took
+    old = wanted("near").replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert raw(url, old).startswith(b"HTTP/1.1 200 ") and not took
+
+
+def test_nobody_gets_at_once_what_is_refused_otherwise(ways):
+    url, took = ways
+    refused, answered = answers(raw(url, wanted("near", "Origin: http://evil.example"), wanted("near", close=True)))
+    assert (refused[0], answered[0]) == ("HTTP/1.1 403 Forbidden", "HTTP/1.1 200 OK")
+    assert took == ["through ASGI"]
+    for members, status in [({"numResults": "many"}, 400), ({"unknown": "x" * http.REMEMBERED_BYTES}, 200)]:
+        found, _ = answers(raw(url, wanted("near", **members), wanted("near", close=True)))
+        assert found[0].startswith(f"HTTP/1.1 {status} ")
+    assert took == ["through ASGI"] * 3
 
 
 def test_what_is_not_at_hand_is_brought_there_with_all_others_that_wait_or_answered_by_a_thread(account, log):
