@@ -165,7 +165,7 @@ class Written(NamedTuple):
 
     items: bytes
     item_ids: bytes
-    propensities: list[float] | None
+    propensities: Sequence[float] | None
 
 
 class Writing(NamedTuple):
@@ -422,7 +422,7 @@ class Campaign:
         items, marks, propensities = choice.items, None, None
         if choice.mixture is not None:
             drawn = choice.mixture.draw(random)
-            items, marks, propensities = drawn.items, drawn.explored, drawn.propensity
+            items, marks, propensities = drawn.items, drawn.explored, list(drawn.propensity)
         promoted = [False] * len(items)
         if promotion is not None:
             rows = self._allowed(promotion.restriction, visitor, item)

@@ -56,7 +56,7 @@ class Explored(NamedTuple):
     pool: Sequence[int]
     n_own: int
     runs: list[tuple[int, int]]
-    propensity: list[float]
+    propensity: Sequence[float]
 
     @property
     def items(self) -> list[int]:
@@ -314,7 +314,8 @@ class Mixture:
                 insort(taken, candidate)
                 if number < n_own:
                     ahead.append(number)
-        return Explored(self.pool, n_own, runs, chances.tolist()[:place])
+        del chances[place:]
+        return Explored(self.pool, n_own, runs, chances)
 
     def _stand(self, chances: array, place: int, start: int, end: int, taken: Sequence[int]) -> None:
         """Set the chances of the model's own from start to end, of which none was taken, to stand from a place on."""

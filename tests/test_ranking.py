@@ -162,7 +162,7 @@ def test_ordered_scores_give_what_rank_gives():
 
 def test_without_weight_nothing_is_explored_and_with_all_of_it_only_candidates_while_there_are_any():
     nothing = explored(0.0, 1)
-    assert nothing.items == [0, 1, 2, 3] and nothing.propensity == [1] * 4
+    assert nothing.items == [0, 1, 2, 3] and list(nothing.propensity) == [1] * 4
     everything = explored(1.0, 1)
     assert sorted(everything.items[:3]) == [2, 5, 6] and everything.items[3] == 0
     assert everything.explored == [item in (5, 6) for item in everything.items]

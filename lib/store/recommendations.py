@@ -68,7 +68,7 @@ def append(tx: Connection, given: Sequence[Recommendation]) -> None:
             one.user_id,
             one.at,
             orjson.dumps(one.item_ids).decode(),
-            None if one.propensities is None else orjson.dumps(one.propensities).decode(),
+            None if one.propensities is None else orjson.dumps(list(one.propensities)).decode(),
         )
         for one in given
     ]
