@@ -61,6 +61,7 @@ BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # sec
 
 RECOMMENDATIONS = "/recommendations"
 ASKED_AT_ONCE = {"method": "POST", "path": RECOMMENDATIONS}
+ANSWERED_AT_ONCE = 8  # requests: the first waits for so many others, each takes a tenth of a millisecond
 REMEMBERED, REMEMBERED_BYTES = 10_000, 1_024  # requests for recommendations that need not be read again, and their size
 GATHERED = ("/events", "/action-interactions")  # whose events are written together with those of others
 
@@ -97,7 +98,8 @@ def no_browser(method: str, target: str, headers: Mapping[str, str], body: bytes
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP over a connection, closed when a request takes too long to arrive or its head grows too large.
 
-    What an ``Application`` can answer at once is answered here; uvicorn does not hear of such a request.
+    What an ``Application`` can answer at once is answered here, together with what others asked in the same moment, for
+    then each step finds its code in the processor's caches; uvicorn does not hear of such a request.
     """
 
     arriving: asyncio.TimerHandle | None = None
@@ -105,20 +107,28 @@ class Protocol(HttpToolsProtocol):
     in_head = in_message = False
     last = False  # whether the next answer is to be the last of this connection
     held: list[bytes] | None = None  # what has come of the body of a request that uvicorn has not heard of
+    gathered = False  # whether the application will ask for what is held
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
-        self.at_once = self.app.at_once if isinstance(self.app, Application) else None
+        self.application = self.app if isinstance(self.app, Application) else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self.arriving = self.loop.call_later(REQUEST_SECONDS, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.held = None
         self._arrived()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        if not self.in_message:
+            self.tell(self.ask())
+        super().shutdown()
+
     def on_message_begin(self) -> None:
+        self.tell(self.ask())  # the request before this one, if it waits
         self.in_head = self.in_message = True
         self.head_bytes = 0
         super().on_message_begin()
@@ -139,18 +149,17 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self.in_message = False
         self._arrived()
-        if self.held is not None:
-            answered = self.at_once(self.headers, b"".join(self.held))
-            if answered is not None:
-                self.held = None
-                self._answer(answered)
-                return
-            self._tell_held()
-        super().on_message_complete()
+        if self.held is None:
+            super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self.in_message or self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if not self.in_message:
+            if self.held is not None and not self.gathered:
+                self.gathered = True
+                self.application.gather(self)
             return
         if self.held is not None:
             self._tell_held()  # the rest of it may take its time
@@ -161,10 +170,31 @@ class Protocol(HttpToolsProtocol):
             if self.head_bytes > HEADER_BYTES:
                 self.send_400_response(f"The head of a request may have {HEADER_BYTES} bytes.")
 
+    def ask(self) -> wire.Answer | None:
+        """The answer to what is held; None where there is nothing, or uvicorn is to answer."""
+        self.gathered = False
+        return None if self.held is None or self.last else self.application.at_once(self.headers, b"".join(self.held))
+
+    def tell(self, answered: wire.Answer | None) -> None:
+        """Send what ``ask`` gave, or leave the request to uvicorn."""
+        if self.held is None:
+            return
+        if answered is None:
+            self._tell_held()
+            super().on_message_complete()
+            return
+        self.held = None
+        lines = [STATUS_LINE[answered.status]]
+        for name, value in self.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines += [f"{name}: {value}\r\n".encode() for name, value in answered.headers]
+        self.transport.write(b"".join([*lines, b"\r\n", answered.body]))
+        self.on_response_complete()
+
     def _may_answer(self) -> bool:
         """Whether a request whose head has come may be answered here: an ordinary one, that waits for no other."""
         return (
-            self.at_once is not None
+            self.application is not None
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
@@ -173,21 +203,13 @@ class Protocol(HttpToolsProtocol):
             and (self.cycle is None or self.cycle.response_complete)
         )
 
-    def _answer(self, answered: wire.Answer) -> None:
-        lines = [STATUS_LINE[answered.status]]
-        for name, value in self.server_state.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        lines += [f"{name}: {value}\r\n".encode() for name, value in answered.headers]
-        self.transport.write(b"".join([*lines, b"\r\n", answered.body]))
-        self.on_response_complete()
-
     def _tell_head(self) -> None:
         super().on_headers_complete()
         if self.last:
             self.cycle.keep_alive = False
 
     def _tell_held(self) -> None:
-        """Leave the request to uvicorn."""
+        """Let uvicorn hear of what has come of the request."""
         held, self.held = self.held, None
         self._tell_head()
         super().on_body(b"".join(held))
@@ -321,6 +343,7 @@ class Application:
         self.read = lru_cache(REMEMBERED)(partial(wire.read, dispatcher, model.paths()[RECOMMENDATIONS]))
         self.missing: list[tuple[Mapping[str, Any], asyncio.Future]] = []  # by bring_to_hand
         self.bringing: asyncio.Task | None = None
+        self.gathered: list[Protocol] = []
         self.commits = commits
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="events")
         self.unwritten: list[asyncio.Future] = []
@@ -361,6 +384,20 @@ class Application:
                 self.in_flight -= 1
         self._note(request_id, answered, started)
         await _send(send, answered)
+
+    def gather(self, protocol: Protocol) -> None:
+        """Answer what a connection holds, with what others do: by the end of this round of the event loop."""
+        self.gathered.append(protocol)
+        if len(self.gathered) == 1:
+            asyncio.get_running_loop().call_soon(self._answer_gathered)
+        elif len(self.gathered) == ANSWERED_AT_ONCE:
+            self._answer_gathered()
+
+    def _answer_gathered(self) -> None:
+        gathered, self.gathered = self.gathered, []
+        answers = [protocol.ask() for protocol in gathered]
+        for protocol, answered in zip(gathered, answers):
+            protocol.tell(answered)
 
     def at_once(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> wire.Answer | None:
         """Answer GetRecommendations where that is at hand; None where it is for ASGI to answer, or to refuse."""
