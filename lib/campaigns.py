@@ -218,7 +218,7 @@ class _Bounds:
 class _Choice:
     """Rows of the best items that a filter lets through, and, where there are bounds, what mixes others in.
 
-    text, ids: what is written of all these items, once anybody has asked for it.
+    text, ids: what is written of these items, once anybody has asked for it.
     """
 
     items: list[int]
@@ -229,26 +229,19 @@ class _Choice:
 
 
 class _Text:
-    """Items as text: the model's own in one piece, since most answers are made of long runs of these."""
+    """Items as text: the model's own in one piece, since most answers are made of long runs of these.
 
-    def __init__(self, write: Callable[[int, bool], bytes], pool: Sequence[int], n_own: int):
-        """write: an item of the pool, and whether it is beyond the piece -> its text.  n_own: items of the piece."""
-        pieces = [write(item, False) for item in pool[:n_own]]
-        self._write, self._pool, self._n_own = write, pool, n_own
-        self._whole, self._ends = b"".join(pieces), [0, *accumulate(map(len, pieces))]
-        self._beyond: dict[int, bytes] = {}
+    beyond: place in the pool -> text, of what was mixed in until now.
+    """
+
+    def __init__(self, own: Sequence[bytes]):
+        self._n_own, self._whole, self._ends = len(own), b"".join(own), [0, *accumulate(map(len, own))]
+        self.beyond: dict[int, bytes] = {}
 
     def of(self, runs: Iterable[tuple[int, int]]) -> bytes:
         """The text of one run of the pool after the other; those beyond the piece are of one item each."""
-        whole, ends, pieces = self._whole, self._ends, []
-        for start, end in runs:
-            if end <= self._n_own:
-                pieces.append(whole[ends[start] : ends[end]])
-                continue
-            piece = self._beyond.get(start)
-            if piece is None:
-                piece = self._beyond[start] = self._write(self._pool[start], True)
-            pieces.append(piece)
+        n_own, whole, ends, beyond = self._n_own, self._whole, self._ends, self.beyond
+        pieces = [whole[ends[start] : ends[end]] if end <= n_own else beyond[start] for start, end in runs]
         return b"".join(pieces)
 
 
@@ -458,19 +451,22 @@ class Campaign:
         item, known = self._asked(item_id)
         scored = self._scores_of(visitor, now, known, context)
         choice = self._choice(scored, num_results, now, restriction, visitor, item, exploration)
-        mixture, runs, propensities = choice.mixture, [(0, len(choice.items))], None
-        if mixture is not None:
-            _, _, runs, propensities = mixture.draw(random)
         if choice.text is None or choice.ids is None:
-            pool, writing = choice.items if mixture is None else mixture.pool, self._writing
-
-            def text(row: int, explored: bool) -> bytes:
-                chance = self._chance(scored, choice.bounds, row) if self.recipe.scored else None
-                return writing.item(self._ids[row], chance, explored)
-
-            choice.text = _Text(text, pool, len(choice.items))
-            choice.ids = _Text(lambda row, explored: writing.item_id(self._ids[row]), pool, len(choice.items))
+            choice.ids = _Text([self._writing.item_id(self._ids[row]) for row in choice.items])
+            choice.text = _Text([self._text(scored, choice, row, False) for row in choice.items])
+        if choice.mixture is None:
+            runs, propensities = [(0, len(choice.items))], None
+        else:
+            pool, n_own, runs, propensities = choice.mixture.draw(random)
+            for start, _ in runs:
+                if start >= n_own and start not in choice.text.beyond:
+                    choice.ids.beyond[start] = self._writing.item_id(self._ids[pool[start]])
+                    choice.text.beyond[start] = self._text(scored, choice, pool[start], True)
         return Written(choice.text.of(runs), choice.ids.of(runs), propensities)
+
+    def _text(self, scored: _Scored, choice: _Choice, row: int, explored: bool) -> bytes:
+        chance = self._chance(scored, choice.bounds, row) if self.recipe.scored else None
+        return self._writing.item(self._ids[row], chance, explored)
 
     def rerank(
         self,

@@ -1,5 +1,7 @@
 """What a loaded solution version answers, on data small enough to work out by hand."""
 
+import gc
+import weakref
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -7,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.campaigns import Campaign, Promotion, Restriction
+from lib.campaigns import Campaign, Promotion, Restriction, Writing
 from lib.data.datasets import Datasets
 from lib.data.schema import Field, Schema
 from lib.exploration import Exploration
@@ -100,9 +102,12 @@ def popular():
     return Campaign(POPULARITY, model(), DATASETS)
 
 
+WRITING = Writing(lambda *item: f"{item};".encode(), lambda item_id: f"{item_id} ".encode())
+
+
 def echo(**changes):
     recipe = replace(POPULARITY, **{"recipe_type": "USER_PERSONALIZATION", "scored": True, "real_time": True} | changes)
-    return Campaign(recipe, Echo(model().catalogue), DATASETS)
+    return Campaign(recipe, Echo(model().catalogue), DATASETS, writing=WRITING)
 
 
 def event(item, at, event_type="click"):
@@ -428,3 +433,35 @@ def test_visitors_are_brought_to_hand_in_one_pass_which_later_answers_need_not_r
         one.item_ids for one in alone
     ]
     assert passes == [1, 2]
+
+
+@pytest.mark.parametrize("exploration", [None, Exploration(0.4, 30.0)])
+@pytest.mark.parametrize("scored", [True, False])
+def test_what_is_written_is_what_would_be_recommended(exploration, scored):
+    campaign = echo(scored=scored)
+    visitor, firsts = campaign.visitor("u"), set()
+    for seed in range(40):
+        asked = {"num_results": 4, "now": 110, "exploration": exploration}
+        told = campaign.recommend(visitor, random=uniforms(str(seed)).__next__, **asked)
+        written = campaign.write(visitor, random=uniforms(str(seed)).__next__, **asked)
+        explored = told.explored or [False] * 4
+        assert written.item_ids.decode().split() == told.item_ids
+        expected = zip(told.item_ids, told.scores or [None] * 4, explored)
+        assert written.items == b"".join(WRITING.item(*item) for item in expected)
+        assert told.propensities == (None if written.propensities is None else list(written.propensities))
+        firsts.add(tuple(told.item_ids))
+    assert len(firsts) > 10 if exploration else len(firsts) == 1
+
+
+def test_what_was_kept_for_a_visitor_is_freed_without_a_search_for_garbage():
+    campaign = echo()
+    gc.disable()
+    try:
+        campaign.write(
+            campaign.visitor("u"), num_results=4, now=110, exploration=Exploration(1.0, 30.0), random=lambda: 0.5
+        )
+        kept = [weakref.ref(scored) for scored in campaign._scored.values()]
+        campaign.write(campaign.visitor("u"), num_results=4, now=111)  # nobody asks for an earlier moment any more
+        assert [scored() for scored in kept] == [None]
+    finally:
+        gc.enable()
