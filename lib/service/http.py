@@ -107,7 +107,6 @@ class Protocol(HttpToolsProtocol):
     in_head = in_message = False
     last = False  # whether the next answer is to be the last of this connection
     held: list[bytes] | None = None  # what has come of the body of a request that uvicorn has not heard of
-    gathered = False  # whether the application will ask for what is held
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
@@ -157,8 +156,7 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not self.in_message:
-            if self.held is not None and not self.gathered:
-                self.gathered = True
+            if self.held is not None:
                 self.application.gather(self)
             return
         if self.held is not None:
@@ -172,7 +170,6 @@ class Protocol(HttpToolsProtocol):
 
     def ask(self) -> wire.Answer | None:
         """The answer to what is held; None where there is nothing, or uvicorn is to answer."""
-        self.gathered = False
         return None if self.held is None or self.last else self.application.at_once(self.headers, b"".join(self.held))
 
     def tell(self, answered: wire.Answer | None) -> None:
@@ -394,7 +391,7 @@ class Application:
             self._answer_gathered()
 
     def _answer_gathered(self) -> None:
-        gathered, self.gathered = self.gathered, []
+        gathered, self.gathered = list(dict.fromkeys(self.gathered)), []
         answers = [protocol.ask() for protocol in gathered]
         for protocol, answered in zip(gathered, answers):
             protocol.tell(answered)
