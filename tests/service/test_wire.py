@@ -1,5 +1,6 @@
 """Requests as bytes: what no client library would send."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -335,6 +336,34 @@ def test_answers_come_in_the_order_of_the_requests_whichever_way_each_takes(ways
     found = answers(raw(url, sent + wanted("near", numResults=6, close=True)))
     assert [len(body["itemList"]) for _, _, body in found] == [1, 2, 3, 4, 5, 6]
     assert took[:2] == ["at once", "through ASGI"]
+
+
+class Waiting:
+    """A connection that holds a request, and what was done with it."""
+
+    def __init__(self, done):
+        self.done = done
+
+    def ask(self):
+        self.done.append(("ask", self))
+        return "answer"
+
+    def tell(self, answered):
+        self.done.append((answered, self))
+
+
+def test_connections_are_asked_and_told_together_each_once_by_the_end_of_the_round(application):
+    done = []
+    waiting = [Waiting(done) for _ in range(http.ANSWERED_AT_ONCE + 2)]
+
+    async def moment():
+        for one in [waiting[0], *waiting]:
+            application.gather(one)
+        await asyncio.sleep(0)
+
+    asyncio.run(moment())
+    first, rest = waiting[: http.ANSWERED_AT_ONCE - 1], waiting[http.ANSWERED_AT_ONCE - 1 :]
+    assert done == [(what, one) for part in (first, rest) for what in ("ask", "answer") for one in part]
 
 
 @pytest.mark.parametrize("cut", [1, 60, -40, -1])
