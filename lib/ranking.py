@@ -261,7 +261,7 @@ class Mixture:
         self._left = array("d", [self._ends[count - 1] if count else 0.0 for count in self._counts])
         self._standing = array("d", [0.0] * k)
         self._stand(self._standing, 0, 0, len(items), [])
-        self._places = 1 / math.log1p(-weight) if 0 < weight < 1 else 0.0
+        self._places = 1 / math.log1p(-weight) if 0 < weight < 1 else 0.0  # that stand, by the logarithm of a draw
 
     def draw(self, random: Callable[[], float]) -> Explored:
         """A list of k, shorter where both kinds run out.  random: draws evenly from [0, 1)."""
