@@ -338,6 +338,13 @@ def test_answers_come_in_the_order_of_the_requests_whichever_way_each_takes(ways
     assert took[:2] == ["at once", "through ASGI"]
 
 
+def test_a_request_that_waits_when_the_service_ends_is_answered(ways, monkeypatch):
+    url, took = ways
+    monkeypatch.setattr(http.Application, "gather", lambda application, protocol: protocol.shutdown())
+    ((status, _, body),) = answers(raw(url, wanted("near", numResults=3)))
+    assert status == "HTTP/1.1 200 OK" and len(body["itemList"]) == 3 and took == ["at once"]
+
+
 class Waiting:
     """A connection that holds a request, and what was done with it."""
 
