@@ -6,6 +6,7 @@ A request costs one forward pass of the model, one ranking, and what its own fil
 
 import math
 import threading
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -234,8 +235,11 @@ class _Text:
     beyond: place in the pool -> text, of what was mixed in until now.
     """
 
+    __slots__ = ("_ends", "_n_own", "_whole", "beyond")
+
     def __init__(self, own: Sequence[bytes]):
-        self._n_own, self._whole, self._ends = len(own), b"".join(own), [0, *accumulate(map(len, own))]
+        self._n_own, self._whole = len(own), b"".join(own)
+        self._ends = array("i", [0, *accumulate(map(len, own))])
         self.beyond: dict[int, bytes] = {}
 
     def of(self, runs: Iterable[tuple[int, int]]) -> bytes:

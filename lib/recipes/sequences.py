@@ -7,7 +7,7 @@ lists (``choices``) and what is like the user's choices (``likeness``), and is t
 likeliest among what was shown.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -63,6 +63,7 @@ COUNTED = (  # the last little more than the newest event
     {"decay": 0.5, "again": False},
     {"decay": 0.3, "again": True},
 )
+LAYOUT = 2  # of what is kept of a model: 1 had no gates
 FURTHER_EPOCHS = 2  # of a training that goes on
 REHEARSAL = 1.0  # known users, per new one, that a training which goes on sees again
 
@@ -136,51 +137,47 @@ class SequenceModel:
         alone and rough for the others, and so is what the others add to the total of a softmax.
         """
         places, (logits, unpublished) = self._places(requests), self._situations(requests)
+        share = float(self.blend[0])
+        offset = torch.from_numpy(np.float32(share) * logits + unpublished)
         exact = len(self.table) < MANY_ITEMS
-        if exact:
-            products = (places @ self.table.T).numpy()
+        if exact:  # each pass over all scores of many requests costs a tenth of the products
+            out = torch.addmm(offset, places * share, self.table.T)
         else:
             self._rough = self._rough or Rough.of(self.table)
-            products = self._rough.products(places)
-        parts = self._parts(requests, products if exact else products.copy(), logits)
-        out = parts[0]
-        out *= self.blend[0]
-        out += unpublished
-        for weight, part in zip(self.blend[1:], parts[1:]):
-            part *= weight
-            out += part
+            products = torch.from_numpy(self._rough.products(places))
+            out = torch.add(offset, products, alpha=share)
+        self._repeat(requests, out.numpy(), share)
+        for weight, part in zip(self.blend[1:], self._others(requests)):
+            out.add_(torch.from_numpy(part), alpha=float(weight))
         if exact:
-            return out
+            return out.numpy()
         for row, rough, place in zip(out, products, places):
-            best = np.flatnonzero(row >= np.partition(row, -EXACT)[-EXACT])
-            row[best] += self.blend[0] * ((self.table[torch.from_numpy(best)] @ place).numpy() - rough[best])
-        return out
+            best = torch.topk(row, EXACT, sorted=False).indices
+            row[best] += share * (self.table[best] @ place - rough[best])
+        return out.numpy()
 
     def components(self, requests: Sequence[Request]) -> np.ndarray:
         """(P, B, I) float32: what is blended, the network first."""
-        products = (self._places(requests) @ self.table.T).numpy()
-        return np.stack(self._parts(requests, products, self._situations(requests)[0]))
+        network = (self._places(requests) @ self.table.T).numpy() + self._situations(requests)[0]
+        self._repeat(requests, network, 1.0)
+        return np.stack([network, *self._others(requests)])
 
-    def _parts(self, requests: Sequence[Request], products: np.ndarray, logits: np.ndarray) -> list[np.ndarray]:
-        """As ``components``, each (B, I), arrays of their own.
-
-        products: (B, I) of places and items; the first of the parts is made of it.  logits: of the situation.
+    def _others(self, requests: Sequence[Request]) -> Iterator[np.ndarray]:
+        """What is blended with the network, each (B, I) float32.
 
         Transitions speak of what is new to a user, for whether anything is used again the network knows better, unless
         withheld events told otherwise.
         """
-        parts = [self._network_scores(requests, products, logits)]
         if self.transitions is not None:
             closed = self.transitions.scores([request.history for request in requests])
             if not self.transitions.again:
                 for row, request in zip(closed, requests):
                     row[request.history.items] = 0
-            parts.append(closed)
+            yield closed
         if self.choice is not None:
             now = np.array([request.now for request in requests])
-            parts += [self.situation(now), self.choice(now)]
-            parts += list(self.likeness.scores([request.history for request in requests]))
-        return parts
+            yield from (self.situation(now), self.choice(now))
+            yield from self.likeness.scores([request.history for request in requests])
 
     def embeddings(self) -> np.ndarray:
         return self.table.numpy()
@@ -198,6 +195,7 @@ class SequenceModel:
         arrays |= {"table": self.table.numpy(), "blend": self.blend}
         arrays |= {"learnt.users": self.learnt[0], "learnt.lengths": self.learnt[1]}
         settings = {
+            "layout": LAYOUT,
             "plan": asdict(self.plan),
             "epochs": self.epochs,
             "decay": None if self.transitions is None else self.transitions.decay,
@@ -215,15 +213,13 @@ class SequenceModel:
             places = self.network(self.table, history, event_types, gaps, pauses, users, lengths)
             return places + self._known("context", [request.context for request in requests], self.network.context)
 
-    def _network_scores(self, requests: Sequence[Request], out: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        """(B, I) float32: where the history leads, as products with the items, what is repeated, and the situation."""
-        repeat = self.network.repeat.detach().numpy()
-        out += logits
+    def _repeat(self, requests: Sequence[Request], out: np.ndarray, share: float) -> None:
+        """Add to (B, I) float32 how much likelier items get by having been used, that often."""
+        repeat = share * self.network.repeat.detach().numpy()
         past = _newest(requests, REMEMBERED)
         lags = lag_codes(np.repeat(past.offsets[1:], np.diff(past.offsets)) - np.arange(len(past.items)))
         rows = np.repeat(np.arange(len(requests)), np.diff(past.offsets))
         np.add.at(out, (rows, past.items), repeat[lags, past.event_types])
-        return out
 
     def _situations(self, requests: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
         """(B, I) or (1, I) each: the situation, and what puts items to come last; kept while time stands still."""
@@ -274,8 +270,10 @@ def _newest(requests: Sequence[Request], most: int) -> Histories:
 
 
 def load(folder: Path) -> SequenceModel:
-    """The model that ``save`` kept."""
+    """The model that ``save`` kept.  Raises ValueError where another version of this module did."""
     numbers, settings, arrays = files.read(folder)
+    if settings.get("layout") != LAYOUT:
+        raise ValueError(f"{folder} was kept by another version of the workbook, whose networks differ: train it again")
 
     def part(prefix: str) -> dict[str, np.ndarray]:
         return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}

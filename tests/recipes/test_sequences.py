@@ -114,6 +114,12 @@ def test_the_more_there_is_to_read_the_fewer_epochs_are_allowed(n_events, epochs
     assert plan.epochs(n_events) == epochs
 
 
+def test_scores_are_the_components_blended(model):
+    requests = asked(model)
+    blended = np.tensordot(model.blend, model.components(requests), 1)
+    np.testing.assert_allclose(model.scores(requests), blended, rtol=1e-4, atol=1e-4)
+
+
 def test_in_large_catalogues_the_best_are_exact_and_the_others_nearly_so(model, monkeypatch):
     requests = asked(model)
     exact = model.scores(requests)
@@ -150,3 +156,11 @@ def test_what_a_request_tells_the_network_is_what_training_told_it_of_that_event
     assert gaps[0].tolist() == whole[:-1].tolist()
     assert pauses[0].tolist() == sequences.pause_codes(whole[1:]).tolist()
     assert lengths.tolist() == [len(past.items)]
+
+
+def test_a_model_that_another_version_kept_says_so(model, tmp_path):
+    model.save(tmp_path)
+    kept = tmp_path / "model.json"
+    kept.write_text(kept.read_text().replace('"layout": 2', '"layout": 1'))
+    with pytest.raises(ValueError, match=f"{tmp_path} was kept by another version .* train it again"):
+        sequences.load(tmp_path)
