@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from lib import tuning
@@ -53,7 +54,7 @@ def check(
     check_columns(config, schemas)
     if "ITEMS" in schemas:  # else there is time until it trains
         check_items(recipe, _trained_on("ITEMS", config, schemas["ITEMS"]))
-    check_schedule(config.get("autoTrainingConfig", {}))
+    training_period(config)
 
 
 def values(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,14 +104,15 @@ def trainings(recipe: Recipe, config: Mapping[str, Any]) -> tuple[int, int]:
     )
 
 
-def check_schedule(config: Mapping[str, Any]) -> None:
-    """Raise InvalidInputException for a schedule of automatic training other than every 1 to 30 days."""
-    expression = config.get("schedulingExpression", "rate(7 days)")
+def training_period(config: Mapping[str, Any]) -> timedelta:
+    """The time between two automatic trainings.  Raises InvalidInputException for other than 1 to 30 days."""
+    expression = config.get("autoTrainingConfig", {}).get("schedulingExpression", "rate(7 days)")
     found = re.fullmatch(r"rate\((\d+) days?\)", expression)
     if not found or not 1 <= int(found[1]) <= 30:
         raise InvalidInputException(
             f"autoTrainingConfig.schedulingExpression is {expression!r}, expected rate(<1 to 30> days)."
         )
+    return timedelta(days=int(found[1]))
 
 
 def check_events(config: Mapping[str, Any]) -> None:

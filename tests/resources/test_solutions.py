@@ -108,6 +108,21 @@ def test_an_update_changes_automatic_training_alone(personalize):
     assert changed.perform_auto_training is False and changed.recipe_arn == RECIPE
 
 
+@pytest.mark.parametrize(
+    ("update", "told"),
+    [
+        ({"autoTrainingConfig": {"schedulingExpression": "rate(0 days)"}}, "1 to 30"),
+        ({"autoTrainingConfig": {"schedulingExpression": "rate(99999 days)"}}, "1 to 30"),
+        ({"eventsConfig": {"eventParametersList": [{"eventType": "click", "weight": 0.0}]}}, "above 0"),
+    ],
+)
+def test_an_update_of_auto_ml_is_checked_as_its_creation_is(personalize, update, told):
+    listed = {"autoMLConfig": {"recipeList": ["arn:aws:personalize:::recipe/aws-user-personalization-v2"]}}
+    arn = personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=listed)
+    with pytest.raises(InvalidInputException, match=told):
+        personalize.update_solution(solution_arn=arn, solution_update_config=update)
+
+
 def test_recipes_and_their_algorithms_are_described(personalize):
     for summary in personalize.list_recipes()["recipes"]:
         recipe = personalize.describe_recipe(recipe_arn=summary["recipeArn"])["recipe"]
