@@ -94,7 +94,7 @@ def add(
     solution_arn, now = solution.solution_arn, account.now()
     existing = records.every(tx, account, SolutionVersion, solution_arn)
     if training_mode == "UPDATE":
-        _check_update(solution_arn, recipes.of_arn(existing[-1].recipe_arn) if existing else None, existing)
+        _check_update(solution_arn, newest_active(tx, account, solution_arn))
     if name is not None and any(version.name == name for version in existing):
         raise ResourceAlreadyExistsException(f"Another version of {solution_arn} is called {name!r}.")
     pending = sum(version.status in UNFINISHED for version in records.every(tx, account, SolutionVersion))
@@ -209,8 +209,9 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     data = training_data(account, version)
     with account.store.files.working(version_files(arn)) as folder:
         start_afresh_if_changed(folder, data)
-        recipe, parameters, tuned = _chosen(account, version, data, tell)
-        recipe, metrics = _trained(account, version, recipe, parameters, data, folder, tell)
+        previous = _previous(account, version)
+        recipe, parameters, tuned = _kept(previous) if previous else _chosen(account, version, data, tell)
+        recipe, metrics = _trained(account, version, previous, recipe, parameters, data, folder, tell)
 
     def publish(tx: Connection) -> None:
         from lib.resources import campaigns
@@ -238,6 +239,7 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
 def _trained(
     account: Account,
     version: SolutionVersion,
+    previous: SolutionVersion | None,
     recipe: Recipe,
     parameters: Mapping[str, Value],
     data: Datasets,
@@ -250,9 +252,7 @@ def _trained(
     config = version.solution_config or {}
     aim = config.get("optimizationObjective", {})
     recipe = objective.aimed(recipe, aim.get("itemAttribute", ""), aim.get("objectiveSensitivity", "OFF"))
-    if version.training_mode == "UPDATE":
-        with account.store.read() as tx:
-            previous = newest_active(tx, account, version.solution_arn)
+    if previous is not None:
         return recipe, training.update(
             recipe,
             data,
@@ -331,6 +331,20 @@ def _as_known(loaded: Datasets, columns: Mapping[str, list[str]]) -> Datasets:
     return exclude_columns(loaded, {"excludedDatasetColumns": later}) if later else loaded
 
 
+def _previous(account: Account, version: SolutionVersion) -> SolutionVersion | None:
+    """The version that an UPDATE goes on from, None for another training."""
+    if version.training_mode != "UPDATE":
+        return None
+    with account.store.read() as tx:
+        return newest_active(tx, account, version.solution_arn)
+
+
+def _kept(previous: SolutionVersion) -> tuple[Recipe, dict[str, Value], dict[str, Any] | None]:
+    """The recipe and parameters that a version was trained with, and what tuning had found of them."""
+    recipe, tuned = recipes.of_arn(previous.recipe_arn), previous.tuned_hpo_params
+    return recipe, solution_config.values(recipe, {**(previous.solution_config or {}), **(tuned or {})}), tuned
+
+
 def _chosen(
     account: Account, version: SolutionVersion, data: Datasets, tell: Callable[[Progress], None]
 ) -> tuple[Recipe, dict[str, Value], dict[str, Any] | None]:
@@ -341,7 +355,7 @@ def _chosen(
     )
     parameters = solution_config.values(recipe, config)
     tunable = any(parameter.tunable for parameter in recipe.hyperparameters)
-    if not version.perform_hpo or not tunable or version.training_mode == "UPDATE":
+    if not version.perform_hpo or not tunable:
         return recipe, parameters, None
     from lib import tuning
 
@@ -409,12 +423,13 @@ def _fingerprint(table: pd.DataFrame) -> dict[str, Any]:
     return {"columns": list(table.columns), "rows": len(table), "sha256": hashlib.sha256(rows.tobytes()).hexdigest()}
 
 
-def _check_update(solution_arn: str, recipe: Recipe | None, existing: list[SolutionVersion]) -> None:
-    if not any(v.status is Status.ACTIVE and v.training_mode != "UPDATE" for v in existing):
+def _check_update(solution_arn: str, previous: SolutionVersion | None) -> None:
+    if previous is None:  # the first that is ACTIVE was trained with FULL
         raise InvalidInputException(
             f"{solution_arn} has no ACTIVE version trained with FULL, which UPDATE goes on from."
         )
-    if recipe is None or not recipe.updates:
+    recipe = recipes.of_arn(previous.recipe_arn)
+    if not recipe.updates:
         raise InvalidInputException(f"{recipe.name} cannot be trained with UPDATE; ask for FULL.")
 
 

@@ -148,18 +148,27 @@ def tunable(monkeypatch):
     return f"arn:aws:personalize:::recipe/{recipe.name}"
 
 
-def test_tuning_finds_values_within_the_ranges_and_keeps_its_study(personalize, tunable):
+@pytest.fixture
+def tuned(personalize, tunable):
+    """A solution whose smoothing is sought from 2 to 4."""
     ranges = {
         "integerHyperParameterRanges": [{"name": "smoothing", "minValue": 2, "maxValue": 4}],
         "continuousHyperParameterRanges": [],
         "categoricalHyperParameterRanges": [],
     }
     hpo = {"algorithmHyperParameterRanges": ranges, "hpoResourceConfig": {"maxNumberOfTrainingJobs": "3"}}
-    solution = personalize.solution(
+    return personalize.solution(
         personalize.filled(), recipe_arn=tunable, perform_hpo=True, solution_config={"hpoConfig": hpo}
     )
-    arn = personalize.version(solution)
-    version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
+
+
+def described(personalize, version):
+    return personalize.describe_solution_version(solution_version_arn=version)["solutionVersion"]
+
+
+def test_tuning_finds_values_within_the_ranges_and_keeps_its_study(personalize, tuned):
+    arn = personalize.version(tuned)
+    version = described(personalize, arn)
     assert (version.status, version.failure_reason) == ("ACTIVE", None)
     assert version.tuned_hpo_params["algorithmHyperParameters"]["smoothing"] in ("2", "3", "4")
     assert any(solution_versions.study_folder(personalize.account, arn).iterdir())
@@ -174,6 +183,42 @@ def test_an_update_goes_on_from_a_full_version(personalize, tunable):
     assert personalize.status(update) == "ACTIVE"
     metrics = [personalize.get_solution_metrics(solution_version_arn=arn)["metrics"] for arn in (full, update)]
     assert metrics[0] == metrics[1]
+
+
+def test_an_update_keeps_what_was_tuned(personalize, tuned, tunable, monkeypatch):
+    full, trained = personalize.version(tuned), []
+
+    def fit(datasets, parameters, **how):
+        trained.append(dict(parameters))
+        return RECIPES[RECIPE.rpartition("/")[2]].fit(datasets, parameters, **how)
+
+    name = tunable.rpartition("/")[2]
+    monkeypatch.setitem(RECIPES, name, replace(RECIPES[name], fit=fit))
+    updates = [personalize.version(tuned, training_mode="UPDATE") for _ in range(2)]
+    found = described(personalize, full).tuned_hpo_params
+    assert [described(personalize, arn).tuned_hpo_params for arn in updates] == [found] * 2
+    assert trained == [{"smoothing": int(found["algorithmHyperParameters"]["smoothing"])}] * 2
+
+
+def test_an_update_under_auto_ml_goes_on_with_the_recipe_that_was_chosen(personalize, tunable, monkeypatch):
+    listed = {"autoMLConfig": {"recipeList": [tunable]}}
+    solution = personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=listed)
+    personalize.version(solution)
+    pending = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
+    update = personalize.create_solution_version(solution_arn=solution, training_mode="UPDATE")["solutionVersionArn"]
+    personalize.stop_solution_version_creation(solution_version_arn=pending)
+    monkeypatch.setattr(solution_versions, "_best_recipe", None)  # nothing is chosen again
+    personalize.work()
+    found = described(personalize, update)
+    assert (found.status, found.failure_reason, found.recipe_arn) == ("ACTIVE", None, tunable)
+
+
+def test_an_update_under_auto_ml_needs_an_active_version(personalize, tunable):
+    listed = {"autoMLConfig": {"recipeList": [tunable]}}
+    solution = personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=listed)
+    personalize.create_solution_version(solution_arn=solution)
+    with pytest.raises(InvalidInputException, match="no ACTIVE version"):
+        personalize.create_solution_version(solution_arn=solution, training_mode="UPDATE")
 
 
 def test_auto_ml_names_the_best_recipe_of_the_list(personalize, tunable):
