@@ -24,7 +24,7 @@ from lib.data.datasets import Datasets
 from lib.data.splits import Split, split_users
 from lib.evaluation import NDCG, evaluate, user_metrics
 from lib.recipes.recipe import HyperParameter, Progress, Recipe, Value
-from lib.training import STEPS, written
+from lib.training import STEPS, without_tested, written
 
 if TYPE_CHECKING:
     import optuna
@@ -112,7 +112,7 @@ def tune(
     space = search_space(recipe, ranges)
     if max_jobs < 1 or parallel_jobs < 1:
         raise ValueError(f"{max_jobs} jobs, {parallel_jobs} at a time: expected at least 1 of each")
-    split = split_users(split_users(datasets.interactions, seed=seed).train, seed=seed)
+    split = split_users(without_tested(recipe, datasets, seed=seed).interactions, seed=seed)
     trying = _Trying(recipe, datasets, split, seed, storage)
     storage.mkdir(parents=True, exist_ok=True)
     _mend(storage / JOURNAL)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from lib import tuning
+from lib import evaluation, tuning
 from lib.data.schema import Schema
 from lib.recipes import RECIPES
 from lib.recipes.recipe import Recipe
@@ -78,6 +78,24 @@ def auto_ml_recipes(config: Mapping[str, Any]) -> list[Recipe]:
     if listed:
         return [recipes.of_arn(arn) for arn in listed]
     return [recipe for recipe in RECIPES.values() if recipe.recipe_type == "USER_PERSONALIZATION"]
+
+
+def auto_ml_metric(config: Mapping[str, Any]) -> str:
+    """The metric that AutoML chooses by."""
+    return config.get("autoMLConfig", {}).get("metricName") or evaluation.NDCG
+
+
+def check_auto_ml(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Raise InvalidInputException for a recipe that the metric of AutoML cannot be measured of."""
+    metric = auto_ml_metric(config)
+    known = evaluation.metric_names(
+        recipe.recipe_type, weighted="eventsConfig" in config, rewarded="optimizationObjective" in config
+    )
+    if metric not in known:
+        raise InvalidInputException(
+            f"autoMLConfig.metricName is {metric!r}, {recipe.name} has {', '.join(known)}: "
+            "name one of these, or leave the recipe out of recipeList."
+        )
 
 
 def trainings(recipe: Recipe, config: Mapping[str, Any]) -> tuple[int, int]:

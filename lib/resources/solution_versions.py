@@ -1,6 +1,7 @@
 """Solution versions: trained models."""
 
 import hashlib
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,8 +21,6 @@ from lib.resources.account import Account
 from lib.resources.errors import InvalidInputException, ResourceAlreadyExistsException, ResourceInUseException
 from lib.resources.lifecycle import UNFINISHED, Status
 from lib.store import jobs
-
-AUTO_ML_METRIC = "normalized_discounted_cumulative_gain_at_25"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,8 +249,7 @@ def _trained(
     from lib import training
 
     config = version.solution_config or {}
-    aim = config.get("optimizationObjective", {})
-    recipe = objective.aimed(recipe, aim.get("itemAttribute", ""), aim.get("objectiveSensitivity", "OFF"))
+    recipe = _aimed(recipe, config)
     if previous is not None:
         return recipe, training.update(
             recipe,
@@ -269,8 +267,7 @@ def _trained(
         seed=account.seed,
         folder=folder,
         progress=tell,
-        event_weights=_event_weights(config),
-        objective=aim.get("itemAttribute"),
+        **_aims(config),
     )
 
 
@@ -379,29 +376,51 @@ def _chosen(
 def _best_recipe(
     account: Account, version: SolutionVersion, data: Datasets, tell: Callable[[Progress], None]
 ) -> Recipe:
-    """The recipe whose default settings give the best metric on the users held out."""
+    """The recipe whose default settings give the best metric on validation users, among those that can be trained."""
     from lib import training
 
     config = version.solution_config or {}
-    metric = config.get("autoMLConfig", {}).get("metricName") or AUTO_ML_METRIC
-    best: tuple[float, Recipe] | None = None
+    metric = solution_config.auto_ml_metric(config)
+    measured: dict[str, float] = {}
+    refused: dict[str, str] = {}
     with account.store.files.working(_study_files(version.solution_version_arn)) as study:
         for recipe in solution_config.auto_ml_recipes(config):
-            values = solution_config.values(recipe, config)
-            folder = study / recipe.name
-            metrics = training.train(recipe, data, values, seed=account.seed, folder=folder, progress=tell)
-            if metric not in metrics:
-                raise InvalidInputException(
-                    f"autoMLConfig.metricName is {metric!r}, {recipe.name} has {', '.join(sorted(metrics))}."
+            try:
+                found = training.validate(
+                    _aimed(recipe, config),
+                    data,
+                    solution_config.values(recipe, config),
+                    seed=account.seed,
+                    folder=study / recipe.name,
+                    progress=tell,
+                    **_aims(config),
                 )
-            if best is None or metrics[metric] > best[0]:
-                best = metrics[metric], recipe
-    return best[1]
+            except ValueError as error:
+                refused[recipe.name] = str(error)
+                continue
+            if math.isfinite(found.get(metric, math.nan)):
+                measured[recipe.name] = found[metric]
+            else:
+                refused[recipe.name] = f"{metric} cannot be measured of it with this data"
+    if not measured:
+        raise InvalidInputException(
+            "AutoML could train no recipe. " + "; ".join(f"{name}: {why}" for name, why in refused.items())
+        )
+    return RECIPES[max(measured, key=measured.get)]
 
 
-def _event_weights(config: Mapping[str, Any]) -> dict[str, float] | None:
+def _aimed(recipe: Recipe, config: Mapping[str, Any]) -> Recipe:
+    aim = config.get("optimizationObjective", {})
+    return objective.aimed(recipe, aim.get("itemAttribute", ""), aim.get("objectiveSensitivity", "OFF"))
+
+
+def _aims(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What an evaluation measures besides hits, as ``training.train`` takes it."""
     events = config.get("eventsConfig", {}).get("eventParametersList", [])
-    return {event["eventType"]: event.get("weight", 1.0) for event in events} or None
+    return {
+        "event_weights": {event["eventType"]: event.get("weight", 1.0) for event in events} or None,
+        "objective": config.get("optimizationObjective", {}).get("itemAttribute"),
+    }
 
 
 def start_afresh_if_changed(folder: Path, data: Datasets) -> None:

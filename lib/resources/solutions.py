@@ -190,6 +190,8 @@ def _check(solution: Solution, schemas: Mapping[str, Schema]) -> None:
             event_type=solution.event_type,
             schemas=schemas,
         )
+        if auto_ml:
+            solution_configs.check_auto_ml(recipe, config)
         if solution.perform_incremental_update and recipe.name != "aws-semantic-similarity":
             raise InvalidInputException("performIncrementalUpdate goes with aws-semantic-similarity alone.")
 

@@ -201,8 +201,7 @@ def test_an_update_keeps_what_was_tuned(personalize, tuned, tunable, monkeypatch
 
 
 def test_an_update_under_auto_ml_goes_on_with_the_recipe_that_was_chosen(personalize, tunable, monkeypatch):
-    listed = {"autoMLConfig": {"recipeList": [tunable]}}
-    solution = personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=listed)
+    solution = auto_ml(personalize, tunable)
     personalize.version(solution)
     pending = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
     update = personalize.create_solution_version(solution_arn=solution, training_mode="UPDATE")["solutionVersionArn"]
@@ -214,21 +213,70 @@ def test_an_update_under_auto_ml_goes_on_with_the_recipe_that_was_chosen(persona
 
 
 def test_an_update_under_auto_ml_needs_an_active_version(personalize, tunable):
-    listed = {"autoMLConfig": {"recipeList": [tunable]}}
-    solution = personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=listed)
+    solution = auto_ml(personalize, tunable)
     personalize.create_solution_version(solution_arn=solution)
     with pytest.raises(InvalidInputException, match="no ACTIVE version"):
         personalize.create_solution_version(solution_arn=solution, training_mode="UPDATE")
 
 
 def test_auto_ml_names_the_best_recipe_of_the_list(personalize, tunable):
-    listed = {"autoMLConfig": {"recipeList": [RECIPE, tunable]}}
-    solution = personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=listed)
+    solution = auto_ml(personalize, RECIPE, tunable)
     arn = personalize.version(solution)
     version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
     assert (version.status, version.failure_reason, version.recipe_arn) == ("ACTIVE", None, RECIPE)
     described = personalize.describe_solution(solution_arn=solution)["solution"]
     assert described.auto_ml_result == {"bestRecipeArn": RECIPE} and described.perform_hpo is True
+
+
+def auto_ml(personalize, *recipes, name="chosen", **config):
+    listed = {"autoMLConfig": {"recipeList": [*recipes], **config}}
+    group = next(iter(personalize.list_dataset_groups()["datasetGroups"]), None)
+    return personalize.solution(
+        group.dataset_group_arn if group else personalize.filled(),
+        name=name,
+        recipe_arn=None,
+        perform_auto_ml=True,
+        solution_config=listed,
+    )
+
+
+def test_auto_ml_chooses_on_users_that_the_metrics_are_not_of(personalize, tunable):
+    solution = auto_ml(personalize, tunable)
+    arn = personalize.version(solution)
+    study = solution_versions.study_folder(personalize.account, arn) / tunable.rpartition("/")[2]
+    folder = solution_versions.version_folder(personalize.account, arn)
+    chosen, reported = (set(pd.read_parquet(place / "evaluation.parquet")["USER_ID"]) for place in (study, folder))
+    assert chosen and reported and not chosen & reported
+    assert not (study / "model").exists()
+
+
+def test_auto_ml_passes_over_what_cannot_be_trained(personalize):
+    without_actions = "arn:aws:personalize:::recipe/aws-next-best-action"
+    arn = personalize.version(auto_ml(personalize, without_actions, RECIPE))
+    version = described(personalize, arn)
+    assert (version.status, version.failure_reason, version.recipe_arn) == ("ACTIVE", None, RECIPE)
+    arn = personalize.version(auto_ml(personalize, without_actions, name="none"))
+    told = "AutoML could train no recipe. aws-next-best-action: Actions are missing"
+    assert personalize.status(arn) == "CREATE FAILED" and reason(personalize, arn).startswith(told)
+
+
+def test_auto_ml_can_choose_by_what_an_objective_rewards(personalize, monkeypatch):
+    name = "aws-user-personalization"
+    monkeypatch.setitem(RECIPES, name, replace(RECIPES["aws-popularity-count"], name=name, load=_load))
+    priced = {**ITEMS, "fields": [ITEMS["fields"][0], {"name": "PRICE", "type": "float"}]}
+    items = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(1, 41)], "PRICE": [float(n) for n in range(1, 41)]})
+    group = personalize.filled()
+    personalize.load(personalize.dataset(group, priced), items, "items")
+    config = {
+        "autoMLConfig": {
+            "recipeList": [f"arn:aws:personalize:::recipe/{name}"],
+            "metricName": "average_rewards_at_k",
+        },
+        "optimizationObjective": {"itemAttribute": "PRICE", "objectiveSensitivity": "HIGH"},
+    }
+    solution = personalize.solution(group, recipe_arn=None, perform_auto_ml=True, solution_config=config)
+    version = personalize.version(solution)
+    assert (personalize.status(version), reason(personalize, version)) == ("ACTIVE", None)
 
 
 def test_a_training_that_was_killed_goes_on_with_the_same_data_only(personalize):

@@ -43,6 +43,20 @@ def test_a_configuration_that_makes_no_sense_is_refused(personalize, config, tol
         personalize.solution(personalize.filled(), solution_config=config)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "metric", "told"),
+    [
+        ("aws-user-personalization-v2", {"metricName": "nonsense"}, "'nonsense', aws-user-personalization-v2 has cov"),
+        ("aws-user-personalization-v2", {"metricName": "average_rewards_at_k"}, "average_rewards_at_k"),
+        ("aws-item-affinity", {}, "aws-item-affinity has coverage, hits_at_1_percent"),
+    ],
+)
+def test_auto_ml_by_a_metric_that_a_recipe_does_not_have_is_refused(personalize, recipe, metric, told):
+    config = {"autoMLConfig": {"recipeList": [f"arn:aws:personalize:::recipe/{recipe}"], **metric}}
+    with pytest.raises(InvalidInputException, match=told):
+        personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=config)
+
+
 def test_tuning_a_recipe_without_hyperparameters_is_refused(personalize):
     with pytest.raises(InvalidInputException, match="no hyperparameter to tune"):
         personalize.solution(personalize.filled(), perform_hpo=True)
