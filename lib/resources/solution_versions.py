@@ -3,7 +3,8 @@
 import hashlib
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -357,7 +358,7 @@ def _chosen(
     from lib import tuning
 
     most, parallel = solution_config.trainings(recipe, config)
-    with account.store.files.working(_study_files(version.solution_version_arn)) as storage:
+    with _studying(account, version, data) as storage:
         found = tuning.tune(
             recipe,
             data,
@@ -383,7 +384,7 @@ def _best_recipe(
     metric = solution_config.auto_ml_metric(config)
     measured: dict[str, float] = {}
     refused: dict[str, str] = {}
-    with account.store.files.working(_study_files(version.solution_version_arn)) as study:
+    with _studying(account, version, data) as study:
         for recipe in solution_config.auto_ml_recipes(config):
             try:
                 found = training.validate(
@@ -423,8 +424,16 @@ def _aims(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _studying(account: Account, version: SolutionVersion, data: Datasets) -> Iterator[Path]:
+    """Where what is tried on these data is kept."""
+    with account.store.files.working(_study_files(version.solution_version_arn)) as study:
+        start_afresh_if_changed(study, data)
+        yield study
+
+
 def start_afresh_if_changed(folder: Path, data: Datasets) -> None:
-    """A training that goes on must go on with the data it began with."""
+    """A training or tuning that goes on must go on with the data it began with."""
     names = ("interactions", "items", "users", "actions", "action_interactions")
     tables = {name: getattr(data, name) for name in names}
     found = {name: _fingerprint(table) for name, table in tables.items() if table is not None}

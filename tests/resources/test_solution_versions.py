@@ -293,6 +293,18 @@ def test_a_training_that_was_killed_goes_on_with_the_same_data_only(personalize)
     assert model.stat().st_mtime_ns != before
 
 
+def test_a_tuning_goes_on_with_trials_of_the_same_data_only(personalize, tuned):
+    arn = personalize.version(tuned)
+    study = solution_versions.study_folder(personalize.account, arn) / "study.journal"
+    before = study.read_bytes()
+    solution_versions.run(personalize.account, arn, lambda step: None)
+    assert study.read_bytes() == before
+    dataset = personalize.list_datasets()["datasets"][0].dataset_arn
+    personalize.load(dataset, interactions(1200), "more")
+    solution_versions.run(personalize.account, arn, lambda step: None)
+    assert study.read_bytes()[: len(before)] != before
+
+
 def test_an_objective_leads_towards_worthy_items_the_more_the_more_sensitive(personalize, monkeypatch):
     name = "aws-user-personalization"
     monkeypatch.setitem(RECIPES, name, replace(RECIPES["aws-popularity-count"], name=name, load=_load))
