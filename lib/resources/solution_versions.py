@@ -294,8 +294,8 @@ def training_data(account: Account, version: SolutionVersion) -> Datasets:
             minimum_users=int(account.quotas["minimum_users"]),
         )
     chosen = replace(loaded, interactions=interactions.reset_index(drop=True))
-    check_event_types(chosen)
     chosen = exclude_columns(_as_known(chosen, version.columns or {}), config.get("trainingDataConfig"))
+    check_event_types(chosen)
     if recipe is not None:
         solution_config.check_items(recipe, chosen.schemas.get("ITEMS"))
     return chosen

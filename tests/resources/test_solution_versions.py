@@ -11,7 +11,7 @@ from lib.recipes import RECIPES, objective
 from lib.recipes.recipe import HyperParameter
 from lib.resources import solution_versions
 from lib.resources.errors import InvalidInputException, ResourceInUseException
-from tests.resources.workflow import ITEMS, RECIPE, Personalize, interactions
+from tests.resources.workflow import INTERACTIONS, ITEMS, RECIPE, Personalize, interactions
 
 
 def reason(personalize, version):
@@ -123,6 +123,19 @@ def test_excluded_columns_are_left_out(personalize):
     version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
     data = solution_versions.training_data(personalize.account, version)
     assert list(data.items.columns) == ["ITEM_ID"] and data.schemas["ITEMS"].columns == ("ITEM_ID",)
+
+
+def test_columns_that_are_left_out_do_not_count_beside_event_types(personalize):
+    context = [{"name": f"C{n}", "type": "string"} for n in range(3)]
+    group = personalize.group()
+    table = interactions(event_type=[f"type{n % 8}" for n in range(1000)]).assign(C0="a", C1="b", C2="c")
+    wider = {**INTERACTIONS, "fields": [*INTERACTIONS["fields"], *context]}
+    assert personalize.load(personalize.dataset(group, wider), table, "first").status == "ACTIVE"
+    left_out = {"trainingDataConfig": {"excludedDatasetColumns": {"INTERACTIONS": ["C0", "C1", "C2"]}}}
+    version = personalize.version(personalize.solution(group, solution_config=left_out))
+    assert (personalize.status(version), reason(personalize, version)) == ("ACTIVE", None)
+    version = personalize.version(personalize.solution(group, "all"))
+    assert "8 event types and 3 columns of their own" in reason(personalize, version)
 
 
 def test_a_training_that_goes_wrong_says_where_the_traceback_lies(personalize, monkeypatch):
