@@ -84,6 +84,21 @@ def test_a_running_version_stops_at_its_next_step(personalize, monkeypatch):
     assert [*seen, personalize.status(version)] == ["CREATE IN_PROGRESS", "CREATE STOPPING", "CREATE STOPPED"]
 
 
+def test_a_version_that_is_stopped_after_its_last_step_never_becomes_active(personalize, monkeypatch):
+    solution = personalize.solution(personalize.filled())
+    version = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
+    work = jobs.WORK["solution-version"]
+
+    def stop_at_the_end(*arguments):
+        publish = work.run(*arguments)
+        personalize.stop_solution_version_creation(solution_version_arn=version)
+        return publish
+
+    monkeypatch.setitem(jobs.WORK, "solution-version", replace(work, run=stop_at_the_end))
+    personalize.work()
+    assert personalize.status(version) == "CREATE STOPPED"
+
+
 def test_update_needs_a_recipe_that_has_it(personalize):
     solution, _ = personalize.trained()
     with pytest.raises(InvalidInputException, match="UPDATE"):
