@@ -71,11 +71,12 @@ def search_space(recipe: Recipe, ranges: Mapping[str, Sequence[Mapping[str, obje
         if member not in KINDS:
             raise ValueError(f"{member!r} is not one of {', '.join(KINDS)}")
         for entry in entries or ():
-            name = str(entry["name"]).rpartition(".")[2]  # DescribeSolution has been seen to answer training.bptt
+            given = str(entry.get("name", ""))
+            name = given.rpartition(".")[2]  # DescribeSolution has been seen to answer training.bptt
             if name not in tunable:
                 raise ValueError(
                     f"Provide a hyperparameter that is used in the algorithm: arn:aws:personalize:::algorithm/"
-                    f"{recipe.algorithm}; {entry['name']!r} cannot be tuned, only {', '.join(tunable) or 'none'} can"
+                    f"{recipe.algorithm}; {given!r} cannot be tuned, only {', '.join(tunable) or 'none'} can"
                 )
             if name in space:
                 raise ValueError(f"{name} has two ranges; give one")

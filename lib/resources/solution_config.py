@@ -1,5 +1,6 @@
 """What a solution may be configured with: every member checked before a training can stumble over it."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 from lib import evaluation, tuning
 from lib.data.schema import Schema
 from lib.recipes import RECIPES
-from lib.recipes.recipe import Recipe
+from lib.recipes.recipe import Recipe, number
 from lib.resources import recipes
 from lib.resources.errors import InvalidInputException
 
@@ -29,7 +30,7 @@ def normal(config: Mapping[str, Any]) -> dict[str, Any]:
             config[key] = {_documented(name): value for name, value in config[key].items()}
     given = config.get("hpoConfig", {}).get("algorithmHyperParameterRanges")
     if given:
-        named = {k: [{**entry, "name": _documented(entry["name"])} for entry in given[k]] for k in given}
+        named = {k: [{**entry, "name": _documented(entry.get("name", ""))} for entry in given[k]] for k in given}
         config["hpoConfig"] = {**config["hpoConfig"], "algorithmHyperParameterRanges": named}
     return config
 
@@ -125,7 +126,7 @@ def trainings(recipe: Recipe, config: Mapping[str, Any]) -> tuple[int, int]:
 def training_period(config: Mapping[str, Any]) -> timedelta:
     """The time between two automatic trainings.  Raises InvalidInputException for other than 1 to 30 days."""
     expression = config.get("autoTrainingConfig", {}).get("schedulingExpression", "rate(7 days)")
-    found = re.fullmatch(r"rate\((\d+) days?\)", expression)
+    found = re.fullmatch(r"rate\(([0-9]+) days?\)", expression)
     if not found or not 1 <= int(found[1]) <= 30:
         raise InvalidInputException(
             f"autoTrainingConfig.schedulingExpression is {expression!r}, expected rate(<1 to 30> days)."
@@ -137,11 +138,11 @@ def check_events(config: Mapping[str, Any]) -> None:
     """Raise InvalidInputException for event weights that leave nothing to train on, or name one event type twice."""
     events = config.get("eventParametersList", [])
     types = [event.get("eventType", "").lower() for event in events]
-    if "" in types or len(set(types)) < len(types):
+    if not types or "" in types or len(set(types)) < len(types):
         raise InvalidInputException(
-            "eventsConfig.eventParametersList needs one entry an eventType, each with its name."
+            "eventsConfig.eventParametersList needs one entry for each eventType to train on, with its name."
         )
-    if events and all(event.get("weight") == 0 for event in events):
+    if all(event.get("weight") == 0 for event in events):
         raise InvalidInputException("eventsConfig.eventParametersList: at least one weight must be above 0.")
 
 
@@ -152,7 +153,7 @@ def _documented(name: str) -> str:
 
 def _number_of_jobs(resources: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = resources.get(name, str(default))
-    if not text.isdecimal() or not 1 <= int(text) <= most:
+    if not re.fullmatch("[0-9]+", text) or not 1 <= int(text) <= most:
         raise InvalidInputException(f"hpoConfig.hpoResourceConfig.{name} is {text!r}, expected '1' to '{most}'.")
     return int(text)
 
@@ -253,6 +254,7 @@ def _trained_on(kind: str, config: Mapping[str, Any], schema: Schema) -> Schema:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        value = number(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None

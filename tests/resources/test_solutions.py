@@ -43,6 +43,47 @@ def test_a_configuration_that_makes_no_sense_is_refused(personalize, config, tol
         personalize.solution(personalize.filled(), solution_config=config)
 
 
+NAMELESS = {
+    "integerHyperParameterRanges": [{"minValue": 32, "maxValue": 48}],
+    "continuousHyperParameterRanges": [],
+    "categoricalHyperParameterRanges": [],
+}
+UPSIDE_DOWN = {"min_user_history_length_percentile": "0.9", "max_user_history_length_percentile": "0.5"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "config", "told"),
+    [
+        ("aws-user-personalization-v2", {"eventsConfig": {}}, "one entry for each eventType"),
+        ("aws-user-personalization-v2", {"eventsConfig": {"eventParametersList": []}}, "one entry for each eventType"),
+        (
+            "aws-user-personalization",
+            {"hpoConfig": {"algorithmHyperParameterRanges": NAMELESS}},
+            "'' cannot be tuned, only hidden_dimension",
+        ),
+        (
+            "aws-user-personalization",
+            {"featureTransformationParameters": UPSIDE_DOWN},
+            "min_user_history_length_percentile is 0.9, above max_user_history_length_percentile, which is 0.5",
+        ),
+        *(
+            ("aws-user-personalization", {"algorithmHyperParameters": {"hidden_dimension": text}}, f"is '{text}'")
+            for text in ("3_2", " 32 ", "３２", "32.0")
+        ),
+        *(
+            ("aws-user-personalization", {"eventValueThreshold": text}, f"is '{text}', expected a number")
+            for text in ("nan", "inf", "1e999", " 1", "1_0")
+        ),
+    ],
+)
+def test_what_no_training_could_use_is_refused(personalize, recipe, config, told):
+    arn = f"arn:aws:personalize:::recipe/{recipe}"
+    with pytest.raises(InvalidInputException, match=told):
+        personalize.solution(
+            personalize.filled(), recipe_arn=arn, perform_hpo="hpoConfig" in config, solution_config=config
+        )
+
+
 @pytest.mark.parametrize(
     ("recipe", "metric", "told"),
     [
