@@ -10,10 +10,11 @@ that is killed goes on to the same end.
 """
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,8 @@ def tune(
     study = _study(storage)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)  # it was interrupted, and will be tried again
-    with ProcessPoolExecutor(parallel_jobs, mp_context=get_context("spawn")) as pool:  # starts when first used
+    processes = ProcessPoolExecutor(parallel_jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    with processes as pool:  # they start when first used
         while (ended := len(_ended(study))) < max_jobs:
             places = range(ended, min(ended + parallel_jobs, max_jobs))
             batch = [_ask(study, space, fixed, place, seed) for place in places]
@@ -231,6 +233,16 @@ class _Trying:
             return _Outcome("FAIL", error=str(error))
         table = evaluate(model, self.split, self.datasets, self.recipe.recipe_type)
         return _Outcome("COMPLETE", float(user_metrics(table)[NDCG].mean()))
+
+
+def _end_with_parent() -> None:
+    """Let this process end once the one that started it has, even if that was killed."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _try_elsewhere(trying: _Trying, number: int, parameters: Mapping[str, Value]) -> _Outcome:
