@@ -45,6 +45,16 @@ ACTION_METRICS = (
     *("precision", "recall", "area_under_the_curve"),
 )
 
+SEGMENT_METRICS = ("coverage", "hits_at_1_percent", "recall_at_1_percent")
+
+LIST_METRICS = (
+    *("coverage", "mean_reciprocal_rank_at_25"),
+    *(f"normalized_discounted_cumulative_gain_at_{k}" for k in (5, 10, 25)),
+    *(f"precision_at_{k}" for k in (5, 10, 25)),
+)
+WEIGHTED = "normalized_discounted_cumulative_gain_with_event_weights_at_k"
+REWARDS = "average_rewards_at_k"
+
 NDCG = "normalized_discounted_cumulative_gain_at_25"
 
 # user_ids (B,), now (B,), item_ids (I,), previous: B lists of item ids, devices: B names or None -> (B, I) chances
@@ -297,12 +307,8 @@ def evaluate_segments(
 def segment_metrics(table: pd.DataFrame) -> dict[str, float]:
     """What GetSolutionMetrics answers for segments, of the table of ``evaluate_segments``; rounded to 4 decimals."""
     reached = len(pd.unique(np.concatenate(table["RECOMMENDED"].to_list())))
-    found = {
-        "coverage": reached / table["USERS"].iloc[0],
-        "hits_at_1_percent": table["HITS"].mean(),
-        "recall_at_1_percent": (table["HITS"] / table["ACTUAL"]).mean(),
-    }
-    return {name: round(float(value), 4) for name, value in found.items()}
+    found = reached / table["USERS"].iloc[0], table["HITS"].mean(), (table["HITS"] / table["ACTUAL"]).mean()
+    return {name: round(float(value), 4) for name, value in zip(SEGMENT_METRICS, found)}
 
 
 def hit_matrix(table: pd.DataFrame, k: int = K) -> np.ndarray:
@@ -322,9 +328,9 @@ def user_metrics(table: pd.DataFrame) -> pd.DataFrame:
     columns |= {f"normalized_discounted_cumulative_gain_at_{k}": metrics.ndcg(hits, k) for k in (5, 10, 25)}
     columns |= {f"precision_at_{k}": metrics.precision(hits, k) for k in (5, 10, 25)}
     if "EVENT_WEIGHTED_NDCG" in table:
-        columns["normalized_discounted_cumulative_gain_with_event_weights_at_k"] = table["EVENT_WEIGHTED_NDCG"]
+        columns[WEIGHTED] = table["EVENT_WEIGHTED_NDCG"]
     if "REWARD_SHARE" in table:
-        columns["average_rewards_at_k"] = table["REWARD_SHARE"]
+        columns[REWARDS] = table["REWARD_SHARE"]
     columns |= {f"textbook_ndcg_at_{k}": metrics.textbook_ndcg(hits, relevant, k) for k in (5, 10, 25)}
     columns["recall_at_25"] = metrics.recall(hits, relevant, 25)
     columns = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
@@ -336,6 +342,15 @@ def solution_metrics(table: pd.DataFrame) -> dict[str, float]:
     means = user_metrics(table).mean()
     own = {name: value for name, value in means.items() if not name.startswith(("textbook_", "recall_"))}
     return {name: round(float(value), 4) for name, value in {"coverage": _coverage(table), **own}.items()}
+
+
+def metric_names(recipe_type: str, *, weighted: bool = False, rewarded: bool = False) -> tuple[str, ...]:
+    """The metrics that every recipe of a type has.  weighted, rewarded: with event weights, with an objective."""
+    if recipe_type == "USER_SEGMENTATION":
+        return SEGMENT_METRICS
+    if recipe_type == "PERSONALIZED_ACTIONS":
+        return ACTION_METRICS
+    return (*LIST_METRICS, *[WEIGHTED] * weighted, *[REWARDS] * rewarded)
 
 
 def compare(

@@ -310,6 +310,7 @@ def _work(account: Account, job: Row, slot: str) -> None:
         return lambda tx: _end(tx, account, job, status, reason)
 
     def done(tx: Connection) -> None:
+        reporter.check(jobs.is_to_stop(tx, job.id))  # asked since the last step
         publish(tx)
         _end(tx, account, job, work.done, None)
 

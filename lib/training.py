@@ -8,7 +8,8 @@
 | ``training_log.jsonl`` | one line a step: phase, step, steps and what was measured |
 
 A killed training goes on from the last phase that ended, and within the first, the longest, from the last epoch of a
-recipe that keeps a checkpoint: both it and the model of the split are kept until they are needed no more.
+recipe that keeps a checkpoint: both it and the model of the split are kept until they are needed no more.  What a
+recipe is to be chosen by is measured in the same way on users of the training part (``validate``).
 """
 
 import json
@@ -39,6 +40,7 @@ MEASURED = (
     *("USER_SEGMENTATION", "PERSONALIZED_ACTIONS"),
 )
 CHECKPOINT = "checkpoint.safetensors"
+SPLIT_MODEL = "split_model"
 STEPS = 1000  # one scale for a whole training
 PHASES = {"split": (0, 600), "evaluation": (600, 650), "served": (650, STEPS)}  # where each lies on it
 
@@ -61,45 +63,87 @@ def train(
     event_weights, objective: as in ``evaluation.evaluate``.
     Raises ValueError with cause and remedy for data no model can be made of.
     """
+    if not (folder / "model").exists():
+        measured = _measured(recipe, datasets, parameters, seed, folder, progress, event_weights, objective)
+        _fit_served(recipe, datasets, parameters, seed, folder, progress, start=measured)
+    _remove(folder / SPLIT_MODEL)
+    return metrics_of(folder)
+
+
+def validate(
+    recipe: Recipe,
+    datasets: Datasets,
+    parameters: Mapping[str, Value],
+    *,
+    seed: int,
+    folder: Path,
+    progress: Callable[[Progress], None] = lambda step: None,
+    event_weights: Mapping[str, float] | None = None,
+    objective: str | None = None,
+) -> dict[str, float]:
+    """The metrics of ``train`` on validation users, to choose by; nothing is fitted to be served.
+
+    What ``train`` measures on is set aside first.  Arguments, the folder and errors are as in ``train``.
+    """
+    if not (folder / "metrics.json").exists():
+        known = without_tested(recipe, datasets, seed=seed)
+        _measured(recipe, known, parameters, seed, folder, progress, event_weights, objective)
+    _remove(folder / SPLIT_MODEL)
+    return metrics_of(folder)
+
+
+def without_tested(recipe: Recipe, datasets: Datasets, *, seed: int) -> Datasets:
+    """The data without what the final evaluation of a recipe is made on."""
+    return _training_part(recipe, datasets, _split(recipe, datasets, seed))
+
+
+def _measured(
+    recipe: Recipe,
+    datasets: Datasets,
+    parameters: Mapping[str, Value],
+    seed: int,
+    folder: Path,
+    progress: Callable[[Progress], None],
+    event_weights: Mapping[str, float] | None,
+    objective: str | None,
+) -> Model:
+    """The model of a split, whose metrics and evaluation are then in the folder."""
     if recipe.recipe_type not in MEASURED:
         raise ValueError(f"{recipe.name} is of type {recipe.recipe_type}; only {', '.join(MEASURED)} can be evaluated")
     folder.mkdir(parents=True, exist_ok=True)
-    split_model, evaluation = folder / "split_model", folder / "evaluation.parquet"
-    if not (folder / "model").exists():
-        split = _split(recipe, datasets, seed)
-        if not split_model.exists():
-            listen = _listener(folder, "split", progress)
-            fix(seed)
-            known = _training_part(recipe, datasets, split)
-            how = {"checkpoint": folder / CHECKPOINT} if recipe.resumes else {}
-            model = recipe.fit(known, parameters, seed=seed, progress=listen, **how)
-            with written(split_model) as aside:
-                model.save(aside)
-            _remove(folder / CHECKPOINT)
-        model = recipe.load(split_model)  # also when just fitted: a training that was killed gives the same bytes
-        if not (folder / "metrics.json").exists():
-            listen = _listener(folder, "evaluation", progress)
-            if recipe.recipe_type == "USER_SEGMENTATION":
-                table = evaluate_segments(model, split, datasets, recipe.queries, seed=seed)
-                found = segment_metrics(table)
-            elif recipe.recipe_type == "PERSONALIZED_ACTIONS":
-                table = evaluate_actions(model, split, datasets)
-                found = action_metrics(table, len(model.action_ids))
-            elif split.held_out.empty:
-                table, found = pd.DataFrame({"USER_ID": []}), {}
-            else:
-                table = evaluate(
-                    model, split, datasets, recipe.recipe_type, event_weights=event_weights, objective=objective
-                )
-                found = solution_metrics(table)
-            with written(evaluation) as aside:
-                table.to_parquet(aside, index=False)
-            own = {} if recipe.measure is None else recipe.measure(model, datasets)
-            _write_metrics(folder, {**{name: round(own[name], 4) for name in own}, **found})
-            listen(Progress(step=1, steps=1, measures={}))
-        _fit_served(recipe, datasets, parameters, seed, folder, progress, start=model)
-    shutil.rmtree(split_model, ignore_errors=True)
-    return metrics_of(folder)
+    split_model, evaluation = folder / SPLIT_MODEL, folder / "evaluation.parquet"
+    split = _split(recipe, datasets, seed)
+    if not split_model.exists():
+        listen = _listener(folder, "split", progress)
+        fix(seed)
+        known = _training_part(recipe, datasets, split)
+        how = {"checkpoint": folder / CHECKPOINT} if recipe.resumes else {}
+        model = recipe.fit(known, parameters, seed=seed, progress=listen, **how)
+        with written(split_model) as aside:
+            model.save(aside)
+        _remove(folder / CHECKPOINT)
+    model = recipe.load(split_model)  # also when just fitted: a training that was killed gives the same bytes
+    if not (folder / "metrics.json").exists():
+        listen = _listener(folder, "evaluation", progress)
+        if recipe.recipe_type == "USER_SEGMENTATION":
+            table = evaluate_segments(model, split, datasets, recipe.queries, seed=seed)
+            found = segment_metrics(table)
+        elif recipe.recipe_type == "PERSONALIZED_ACTIONS":
+            table = evaluate_actions(model, split, datasets)
+            found = action_metrics(table, len(model.action_ids))
+        elif split.held_out.empty:
+            table, found = pd.DataFrame({"USER_ID": []}), {}
+        else:
+            table = evaluate(
+                model, split, datasets, recipe.recipe_type, event_weights=event_weights, objective=objective
+            )
+            found = solution_metrics(table)
+        with written(evaluation) as aside:
+            table.to_parquet(aside, index=False)
+        own = {} if recipe.measure is None else recipe.measure(model, datasets)
+        _write_metrics(folder, {**{name: round(own[name], 4) for name in own}, **found})
+        listen(Progress(step=1, steps=1, measures={}))
+    return model
 
 
 def _split(recipe: Recipe, datasets: Datasets, seed: int) -> Split:

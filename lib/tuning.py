@@ -10,10 +10,11 @@ that is killed goes on to the same end.
 """
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from lib.data.datasets import Datasets
 from lib.data.splits import Split, split_users
 from lib.evaluation import NDCG, evaluate, user_metrics
 from lib.recipes.recipe import HyperParameter, Progress, Recipe, Value
-from lib.training import STEPS, written
+from lib.training import STEPS, without_tested, written
 
 if TYPE_CHECKING:
     import optuna
@@ -71,11 +72,12 @@ def search_space(recipe: Recipe, ranges: Mapping[str, Sequence[Mapping[str, obje
         if member not in KINDS:
             raise ValueError(f"{member!r} is not one of {', '.join(KINDS)}")
         for entry in entries or ():
-            name = str(entry["name"]).rpartition(".")[2]  # DescribeSolution has been seen to answer training.bptt
+            given = str(entry.get("name", ""))
+            name = given.rpartition(".")[2]  # DescribeSolution has been seen to answer training.bptt
             if name not in tunable:
                 raise ValueError(
                     f"Provide a hyperparameter that is used in the algorithm: arn:aws:personalize:::algorithm/"
-                    f"{recipe.algorithm}; {entry['name']!r} cannot be tuned, only {', '.join(tunable) or 'none'} can"
+                    f"{recipe.algorithm}; {given!r} cannot be tuned, only {', '.join(tunable) or 'none'} can"
                 )
             if name in space:
                 raise ValueError(f"{name} has two ranges; give one")
@@ -112,14 +114,15 @@ def tune(
     space = search_space(recipe, ranges)
     if max_jobs < 1 or parallel_jobs < 1:
         raise ValueError(f"{max_jobs} jobs, {parallel_jobs} at a time: expected at least 1 of each")
-    split = split_users(split_users(datasets.interactions, seed=seed).train, seed=seed)
+    split = split_users(without_tested(recipe, datasets, seed=seed).interactions, seed=seed)
     trying = _Trying(recipe, datasets, split, seed, storage)
     storage.mkdir(parents=True, exist_ok=True)
     _mend(storage / JOURNAL)
     study = _study(storage)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)  # it was interrupted, and will be tried again
-    with ProcessPoolExecutor(parallel_jobs, mp_context=get_context("spawn")) as pool:  # starts when first used
+    processes = ProcessPoolExecutor(parallel_jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    with processes as pool:  # they start when first used
         while (ended := len(_ended(study))) < max_jobs:
             places = range(ended, min(ended + parallel_jobs, max_jobs))
             batch = [_ask(study, space, fixed, place, seed) for place in places]
@@ -230,6 +233,16 @@ class _Trying:
             return _Outcome("FAIL", error=str(error))
         table = evaluate(model, self.split, self.datasets, self.recipe.recipe_type)
         return _Outcome("COMPLETE", float(user_metrics(table)[NDCG].mean()))
+
+
+def _end_with_parent() -> None:
+    """Let this process end once the one that started it has, even if that was killed."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _try_elsewhere(trying: _Trying, number: int, parameters: Mapping[str, Value]) -> _Outcome:

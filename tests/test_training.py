@@ -5,9 +5,9 @@ import pytest
 
 from lib import training
 from lib.data.datasets import Datasets
-from lib.evaluation import evaluate, solution_metrics
+from lib.evaluation import evaluate, metric_names, solution_metrics
 from lib.recipes import RECIPES
-from lib.training import STEPS, train, update, written
+from lib.training import STEPS, train, update, validate, written
 from tests.small_recipe import RECIPE, Killed, circle, killing, lines, saved
 
 PARAMETERS = {"stride": 1, "rate": 0.5, "mask": True, "width": 8}
@@ -33,6 +33,7 @@ def test_metrics_bear_personalize_names_in_its_order_and_four_decimals(tmp_path)
         *(f"normalized_discounted_cumulative_gain_at_{k}" for k in (5, 10, 25)),
         *(f"precision_at_{k}" for k in (5, 10, 25)),
     ]
+    assert tuple(metrics) == metric_names(RECIPE.recipe_type)
     assert all(value == round(value, 4) for value in metrics.values())
 
 
@@ -132,6 +133,36 @@ def test_an_evaluation_does_not_see_the_test_users(tmp_path):
     assert len(tested) == 6 and not tested & seen[0] and tested <= seen[1]
 
 
+def test_what_a_recipe_is_chosen_by_is_measured_on_other_users_than_it_is_reported_by(tmp_path):
+    seen = []
+
+    def fit(datasets, parameters, **rest):
+        seen.append(set(datasets.interactions["USER_ID"]))
+        return RECIPE.fit(datasets, parameters, **rest)
+
+    validate(replace(RECIPE, fit=fit), circle(), PARAMETERS, seed=1, folder=tmp_path / "choice")
+    train(RECIPE, circle(), PARAMETERS, seed=1, folder=tmp_path / "final")
+    validated, tested = (
+        set(pd.read_parquet(tmp_path / name / "evaluation.parquet")["USER_ID"]) for name in ("choice", "final")
+    )
+    assert len(seen) == 1 and validated and not validated & tested
+    assert not (validated | tested) & seen[0]
+    assert sorted(path.name for path in (tmp_path / "choice").iterdir()) == [
+        "evaluation.parquet",
+        "metrics.json",
+        "training_log.jsonl",
+    ]
+
+
+@pytest.mark.parametrize("after", range(1, 6))
+def test_a_validation_killed_anywhere_ends_with_the_same_bytes(tmp_path, after):
+    validate(RECIPE, circle(), PARAMETERS, seed=1, folder=tmp_path / "whole")
+    with pytest.raises(Killed):
+        validate(RECIPE, circle(), PARAMETERS, seed=1, folder=tmp_path / "killed", progress=killing(after))
+    validate(RECIPE, circle(), PARAMETERS, seed=1, folder=tmp_path / "killed")
+    assert saved(tmp_path / "killed") == saved(tmp_path / "whole")
+
+
 def test_an_aborted_write_leaves_nothing_behind(tmp_path):
     with pytest.raises(Killed), written(tmp_path / "model") as aside:
         aside.mkdir()
@@ -149,6 +180,7 @@ def test_event_weights_and_an_objective_bring_their_metrics(tmp_path):
     metrics = train(RECIPE, data, PARAMETERS, seed=1, folder=tmp_path, event_weights=weights, objective="PRICE")
     assert 0 < metrics["normalized_discounted_cumulative_gain_with_event_weights_at_k"] <= 1
     assert 0 < metrics["average_rewards_at_k"] <= 1
+    assert tuple(metrics) == metric_names(RECIPE.recipe_type, weighted=True, rewarded=True)
 
 
 def test_evaluation_in_training_is_evaluation_outside(tmp_path):

@@ -1,5 +1,8 @@
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -198,3 +201,24 @@ def test_trials_in_processes_of_their_own_give_the_same_values(tmp_path):
     alone = search(tmp_path / "alone", max_jobs=1)
     assert len(found.trials) == 2 and (found.trials["state"] == "COMPLETE").all()
     assert found.trials["value"][0] == alone.trials["value"][0]
+
+
+def orphaned(datasets, parameters, **rest):
+    """A training that outlives who asked for it."""
+    signal.alarm(300)
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+
+
+def test_trials_in_processes_of_their_own_end_when_the_search_is_killed(tmp_path):
+    code = "\n".join(
+        [
+            "import dataclasses, pathlib, sys",
+            "from tests.test_tuning import RECIPE, orphaned, search",
+            "recipe = dataclasses.replace(RECIPE, fit=orphaned)",
+            "search(pathlib.Path(sys.argv[1]), max_jobs=2, parallel_jobs=2, recipe=recipe)",
+        ]
+    )
+    # what it prints has an end only when all of its processes have
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, timeout=300)
+    assert ended.returncode == -signal.SIGKILL

@@ -13,7 +13,7 @@ MAX_EVENT_TYPES = 10  # together with the columns of context
 Arrivals = Sequence[tuple[np.ndarray | None, float | np.ndarray]]
 """Different users, None for everybody, and when something of theirs came in, epoch seconds."""
 
-WEIGHT = "weight"  # column of interactions that select_events adds; no column of a schema is written like this
+WEIGHT = "event weight"  # column of interactions that select_events adds; with its blank no column of a schema can be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +156,7 @@ def select_events(
     """The interactions a solution trains on: one event type, values from a threshold on, or as ``eventsConfig`` says.
 
     event_type: compared without regard to case.  events_config: ``{"eventParametersList": [{"eventType", …}]}``; types
-    it does not list are left out, and a column ``weight`` says how much each row counts, the heaviest 1.
+    it does not list are left out, and the column ``WEIGHT`` says how much each row counts, heaviest 1.
     Raises ValueError where a column is missing, or both ways are used at once.
     """
     if events_config is None:

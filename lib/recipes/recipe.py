@@ -1,5 +1,6 @@
 """What a recipe declares and what a trained model can do; every recipe file fills in these two."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,13 @@ import numpy as np
 from lib.data.datasets import Catalogue, Datasets, History
 
 Value = int | float | bool | str
+
+
+def number(text: str, kind: type = float) -> int | float:
+    """A number that a caller sent as a string.  Raises ValueError for blanks, underscores, words, other digits."""
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+        raise ValueError(f"{text!r} is not a number")
+    return kind(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +49,7 @@ class HyperParameter:
                 return text
             raise ValueError(f"{self.name} is {text!r}, expected one of {', '.join(map(str, self.choices))}")
         try:
-            value = kind(text)
+            value = number(text, kind)
         except ValueError:
             raise ValueError(
                 f"{self.name} is {text!r}, expected {kind.__name__} in [{self.low}, {self.high}]"
@@ -169,7 +177,7 @@ class Recipe:
     def values(self, given: Mapping[str, str]) -> dict[str, Value]:
         """Every hyperparameter's value: the given strings parsed, defaults for the rest.
 
-        Raises ValueError for a name the recipe does not have, or a value outside its range.
+        Raises ValueError for a name the recipe does not have, a value outside its range, a ``min_`` above its ``max_``.
         """
         known = {parameter.name: parameter for parameter in self.hyperparameters}
         for name in given:
@@ -178,4 +186,9 @@ class Recipe:
                     f"Provide a hyperparameter that is used in the algorithm: arn:aws:personalize:::algorithm/"
                     f"{self.algorithm}; {name!r} is not one of {', '.join(known) or '(none)'}"
                 )
-        return {name: p.parse(given[name]) if name in given else p.default for name, p in known.items()}
+        found = {name: p.parse(given[name]) if name in given else p.default for name, p in known.items()}
+        for most in (name for name in found if name.startswith("max_")):
+            least = most.replace("max_", "min_", 1)
+            if least in found and found[least] > found[most]:
+                raise ValueError(f"{least} is {found[least]}, above {most}, which is {found[most]}")
+        return found

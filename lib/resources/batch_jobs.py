@@ -313,7 +313,12 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
     newest = [int(one.newest) for one in state.values() if one.newest is not None]
     data = replace(data, interactions=combine(data.interactions, live, None))
     recipe = recipes.of_arn(version.recipe_arn)
-    model = recipe.load(version_folder(account, job.solution_version_arn) / "model")
+    try:
+        model = recipe.load(version_folder(account, job.solution_version_arn) / "model")
+    except FileNotFoundError as error:
+        raise InvalidInputException(
+            f"{job.solution_version_arn} was deleted before the job began: create the job with another version."
+        ) from error
     config = job.batch_inference_job_config or {}
     with account.store.read() as tx:
         model = serving.prepared(tx, account, job.solution_version_arn, recipe, model, config)

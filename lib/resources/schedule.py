@@ -4,15 +4,14 @@
 told from the store and the time, and each transaction looks again before it begins anything.
 """
 
-import re
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from lib.resources import attribution, datasets, recommenders, records, solution_versions
+from lib.resources import attribution, datasets, recommenders, records, solution_config, solution_versions
 from lib.resources.account import Account
 from lib.resources.dataset_import_jobs import DatasetImportJob
-from lib.resources.errors import LimitExceededException
+from lib.resources.errors import InvalidInputException, LimitExceededException
 from lib.resources.lifecycle import UNFINISHED, Status
 from lib.resources.recommenders import Recommender
 from lib.resources.solution_versions import SolutionVersion
@@ -41,12 +40,6 @@ def tick(account: Account) -> None:
     attribution.collect_due(account)
 
 
-def period(solution: Solution) -> timedelta:
-    """The time between two automatic trainings of a solution."""
-    config = (solution.solution_config or {}).get("autoTrainingConfig", {})
-    return timedelta(days=int(re.search(r"\d+", config.get("schedulingExpression", "rate(7 days)"))[0]))
-
-
 def _due_solutions(tx: Connection, account: Account) -> list[Solution]:
     return [
         solution
@@ -63,7 +56,11 @@ def _is_due(tx: Connection, account: Account, solution: Solution) -> bool:
         came = _arrivals(tx, account, solution.dataset_group_arn, account.now())
         return account.now() >= solution.creation_date_time + FIRST and bool(came)
     last = max(version.creation_date_time for version in versions)
-    return _again(tx, account, solution.dataset_group_arn, last, period(solution))
+    try:
+        period = solution_config.training_period(solution.solution_config or {})
+    except InvalidInputException:
+        return False  # a schedule that was once let in must not keep the others from theirs
+    return _again(tx, account, solution.dataset_group_arn, last, period)
 
 
 def _due_recommenders(tx: Connection, account: Account) -> list[Recommender]:

@@ -1,14 +1,16 @@
 """What a solution may be configured with: every member checked before a training can stumble over it."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-from lib import tuning
+from lib import evaluation, tuning
 from lib.data.schema import Schema
 from lib.recipes import RECIPES
-from lib.recipes.recipe import Recipe
+from lib.recipes.recipe import Recipe, number
 from lib.resources import recipes
 from lib.resources.errors import InvalidInputException
 
@@ -28,7 +30,7 @@ def normal(config: Mapping[str, Any]) -> dict[str, Any]:
             config[key] = {_documented(name): value for name, value in config[key].items()}
     given = config.get("hpoConfig", {}).get("algorithmHyperParameterRanges")
     if given:
-        named = {k: [{**entry, "name": _documented(entry["name"])} for entry in given[k]] for k in given}
+        named = {k: [{**entry, "name": _documented(entry.get("name", ""))} for entry in given[k]] for k in given}
         config["hpoConfig"] = {**config["hpoConfig"], "algorithmHyperParameterRanges": named}
     return config
 
@@ -53,7 +55,7 @@ def check(
     check_columns(config, schemas)
     if "ITEMS" in schemas:  # else there is time until it trains
         check_items(recipe, _trained_on("ITEMS", config, schemas["ITEMS"]))
-    check_schedule(config.get("autoTrainingConfig", {}))
+    training_period(config)
 
 
 def values(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,6 +79,24 @@ def auto_ml_recipes(config: Mapping[str, Any]) -> list[Recipe]:
     if listed:
         return [recipes.of_arn(arn) for arn in listed]
     return [recipe for recipe in RECIPES.values() if recipe.recipe_type == "USER_PERSONALIZATION"]
+
+
+def auto_ml_metric(config: Mapping[str, Any]) -> str:
+    """The metric that AutoML chooses by."""
+    return config.get("autoMLConfig", {}).get("metricName") or evaluation.NDCG
+
+
+def check_auto_ml(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Raise InvalidInputException for a recipe that the metric of AutoML cannot be measured of."""
+    metric = auto_ml_metric(config)
+    known = evaluation.metric_names(
+        recipe.recipe_type, weighted="eventsConfig" in config, rewarded="optimizationObjective" in config
+    )
+    if metric not in known:
+        raise InvalidInputException(
+            f"autoMLConfig.metricName is {metric!r}, {recipe.name} has {', '.join(known)}: "
+            "name one of these, or leave the recipe out of recipeList."
+        )
 
 
 def trainings(recipe: Recipe, config: Mapping[str, Any]) -> tuple[int, int]:
@@ -103,25 +123,26 @@ def trainings(recipe: Recipe, config: Mapping[str, Any]) -> tuple[int, int]:
     )
 
 
-def check_schedule(config: Mapping[str, Any]) -> None:
-    """Raise InvalidInputException for a schedule of automatic training other than every 1 to 30 days."""
-    expression = config.get("schedulingExpression", "rate(7 days)")
-    found = re.fullmatch(r"rate\((\d+) days?\)", expression)
+def training_period(config: Mapping[str, Any]) -> timedelta:
+    """The time between two automatic trainings.  Raises InvalidInputException for other than 1 to 30 days."""
+    expression = config.get("autoTrainingConfig", {}).get("schedulingExpression", "rate(7 days)")
+    found = re.fullmatch(r"rate\(([0-9]+) days?\)", expression)
     if not found or not 1 <= int(found[1]) <= 30:
         raise InvalidInputException(
             f"autoTrainingConfig.schedulingExpression is {expression!r}, expected rate(<1 to 30> days)."
         )
+    return timedelta(days=int(found[1]))
 
 
 def check_events(config: Mapping[str, Any]) -> None:
     """Raise InvalidInputException for event weights that leave nothing to train on, or name one event type twice."""
     events = config.get("eventParametersList", [])
     types = [event.get("eventType", "").lower() for event in events]
-    if "" in types or len(set(types)) < len(types):
+    if not types or "" in types or len(set(types)) < len(types):
         raise InvalidInputException(
-            "eventsConfig.eventParametersList needs one entry an eventType, each with its name."
+            "eventsConfig.eventParametersList needs one entry for each eventType to train on, with its name."
         )
-    if events and all(event.get("weight") == 0 for event in events):
+    if all(event.get("weight") == 0 for event in events):
         raise InvalidInputException("eventsConfig.eventParametersList: at least one weight must be above 0.")
 
 
@@ -132,7 +153,7 @@ def _documented(name: str) -> str:
 
 def _number_of_jobs(resources: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = resources.get(name, str(default))
-    if not text.isdecimal() or not 1 <= int(text) <= most:
+    if not re.fullmatch("[0-9]+", text) or not 1 <= int(text) <= most:
         raise InvalidInputException(f"hpoConfig.hpoResourceConfig.{name} is {text!r}, expected '1' to '{most}'.")
     return int(text)
 
@@ -233,6 +254,7 @@ def _trained_on(kind: str, config: Mapping[str, Any], schema: Schema) -> Schema:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        value = number(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None

@@ -1,8 +1,10 @@
 """Solution versions: trained models."""
 
 import hashlib
+import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +22,6 @@ from lib.resources.account import Account
 from lib.resources.errors import InvalidInputException, ResourceAlreadyExistsException, ResourceInUseException
 from lib.resources.lifecycle import UNFINISHED, Status
 from lib.store import jobs
-
-AUTO_ML_METRIC = "normalized_discounted_cumulative_gain_at_25"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def add(
     solution_arn, now = solution.solution_arn, account.now()
     existing = records.every(tx, account, SolutionVersion, solution_arn)
     if training_mode == "UPDATE":
-        _check_update(solution_arn, recipes.of_arn(existing[-1].recipe_arn) if existing else None, existing)
+        _check_update(solution_arn, newest_active(tx, account, solution_arn))
     if name is not None and any(version.name == name for version in existing):
         raise ResourceAlreadyExistsException(f"Another version of {solution_arn} is called {name!r}.")
     pending = sum(version.status in UNFINISHED for version in records.every(tx, account, SolutionVersion))
@@ -209,8 +209,9 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
     data = training_data(account, version)
     with account.store.files.working(version_files(arn)) as folder:
         start_afresh_if_changed(folder, data)
-        recipe, parameters, tuned = _chosen(account, version, data, tell)
-        recipe, metrics = _trained(account, version, recipe, parameters, data, folder, tell)
+        previous = _previous(account, version)
+        recipe, parameters, tuned = _kept(previous) if previous else _chosen(account, version, data, tell)
+        recipe, metrics = _trained(account, version, previous, recipe, parameters, data, folder, tell)
 
     def publish(tx: Connection) -> None:
         from lib.resources import campaigns
@@ -238,6 +239,7 @@ def run(account: Account, arn: str, tell: Callable[[Progress], None]) -> Callabl
 def _trained(
     account: Account,
     version: SolutionVersion,
+    previous: SolutionVersion | None,
     recipe: Recipe,
     parameters: Mapping[str, Value],
     data: Datasets,
@@ -248,11 +250,8 @@ def _trained(
     from lib import training
 
     config = version.solution_config or {}
-    aim = config.get("optimizationObjective", {})
-    recipe = objective.aimed(recipe, aim.get("itemAttribute", ""), aim.get("objectiveSensitivity", "OFF"))
-    if version.training_mode == "UPDATE":
-        with account.store.read() as tx:
-            previous = newest_active(tx, account, version.solution_arn)
+    recipe = _aimed(recipe, config)
+    if previous is not None:
         return recipe, training.update(
             recipe,
             data,
@@ -269,8 +268,7 @@ def _trained(
         seed=account.seed,
         folder=folder,
         progress=tell,
-        event_weights=_event_weights(config),
-        objective=aim.get("itemAttribute"),
+        **_aims(config),
     )
 
 
@@ -296,8 +294,8 @@ def training_data(account: Account, version: SolutionVersion) -> Datasets:
             minimum_users=int(account.quotas["minimum_users"]),
         )
     chosen = replace(loaded, interactions=interactions.reset_index(drop=True))
-    check_event_types(chosen)
     chosen = exclude_columns(_as_known(chosen, version.columns or {}), config.get("trainingDataConfig"))
+    check_event_types(chosen)
     if recipe is not None:
         solution_config.check_items(recipe, chosen.schemas.get("ITEMS"))
     return chosen
@@ -331,6 +329,20 @@ def _as_known(loaded: Datasets, columns: Mapping[str, list[str]]) -> Datasets:
     return exclude_columns(loaded, {"excludedDatasetColumns": later}) if later else loaded
 
 
+def _previous(account: Account, version: SolutionVersion) -> SolutionVersion | None:
+    """The version that an UPDATE goes on from, None for another training."""
+    if version.training_mode != "UPDATE":
+        return None
+    with account.store.read() as tx:
+        return newest_active(tx, account, version.solution_arn)
+
+
+def _kept(previous: SolutionVersion) -> tuple[Recipe, dict[str, Value], dict[str, Any] | None]:
+    """The recipe and parameters that a version was trained with, and what tuning had found of them."""
+    recipe, tuned = recipes.of_arn(previous.recipe_arn), previous.tuned_hpo_params
+    return recipe, solution_config.values(recipe, {**(previous.solution_config or {}), **(tuned or {})}), tuned
+
+
 def _chosen(
     account: Account, version: SolutionVersion, data: Datasets, tell: Callable[[Progress], None]
 ) -> tuple[Recipe, dict[str, Value], dict[str, Any] | None]:
@@ -341,12 +353,12 @@ def _chosen(
     )
     parameters = solution_config.values(recipe, config)
     tunable = any(parameter.tunable for parameter in recipe.hyperparameters)
-    if not version.perform_hpo or not tunable or version.training_mode == "UPDATE":
+    if not version.perform_hpo or not tunable:
         return recipe, parameters, None
     from lib import tuning
 
     most, parallel = solution_config.trainings(recipe, config)
-    with account.store.files.working(_study_files(version.solution_version_arn)) as storage:
+    with _studying(account, version, data) as storage:
         found = tuning.tune(
             recipe,
             data,
@@ -365,33 +377,63 @@ def _chosen(
 def _best_recipe(
     account: Account, version: SolutionVersion, data: Datasets, tell: Callable[[Progress], None]
 ) -> Recipe:
-    """The recipe whose default settings give the best metric on the users held out."""
+    """The recipe whose default settings give the best metric on validation users, among those that can be trained."""
     from lib import training
 
     config = version.solution_config or {}
-    metric = config.get("autoMLConfig", {}).get("metricName") or AUTO_ML_METRIC
-    best: tuple[float, Recipe] | None = None
-    with account.store.files.working(_study_files(version.solution_version_arn)) as study:
+    metric = solution_config.auto_ml_metric(config)
+    measured: dict[str, float] = {}
+    refused: dict[str, str] = {}
+    with _studying(account, version, data) as study:
         for recipe in solution_config.auto_ml_recipes(config):
-            values = solution_config.values(recipe, config)
-            folder = study / recipe.name
-            metrics = training.train(recipe, data, values, seed=account.seed, folder=folder, progress=tell)
-            if metric not in metrics:
-                raise InvalidInputException(
-                    f"autoMLConfig.metricName is {metric!r}, {recipe.name} has {', '.join(sorted(metrics))}."
+            try:
+                found = training.validate(
+                    _aimed(recipe, config),
+                    data,
+                    solution_config.values(recipe, config),
+                    seed=account.seed,
+                    folder=study / recipe.name,
+                    progress=tell,
+                    **_aims(config),
                 )
-            if best is None or metrics[metric] > best[0]:
-                best = metrics[metric], recipe
-    return best[1]
+            except ValueError as error:
+                refused[recipe.name] = str(error)
+                continue
+            if math.isfinite(found.get(metric, math.nan)):
+                measured[recipe.name] = found[metric]
+            else:
+                refused[recipe.name] = f"{metric} cannot be measured of it with this data"
+    if not measured:
+        raise InvalidInputException(
+            "AutoML could train no recipe. " + "; ".join(f"{name}: {why}" for name, why in refused.items())
+        )
+    return RECIPES[max(measured, key=measured.get)]
 
 
-def _event_weights(config: Mapping[str, Any]) -> dict[str, float] | None:
+def _aimed(recipe: Recipe, config: Mapping[str, Any]) -> Recipe:
+    aim = config.get("optimizationObjective", {})
+    return objective.aimed(recipe, aim.get("itemAttribute", ""), aim.get("objectiveSensitivity", "OFF"))
+
+
+def _aims(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What an evaluation measures besides hits, as ``training.train`` takes it."""
     events = config.get("eventsConfig", {}).get("eventParametersList", [])
-    return {event["eventType"]: event.get("weight", 1.0) for event in events} or None
+    return {
+        "event_weights": {event["eventType"]: event.get("weight", 1.0) for event in events} or None,
+        "objective": config.get("optimizationObjective", {}).get("itemAttribute"),
+    }
+
+
+@contextmanager
+def _studying(account: Account, version: SolutionVersion, data: Datasets) -> Iterator[Path]:
+    """Where what is tried on these data is kept."""
+    with account.store.files.working(_study_files(version.solution_version_arn)) as study:
+        start_afresh_if_changed(study, data)
+        yield study
 
 
 def start_afresh_if_changed(folder: Path, data: Datasets) -> None:
-    """A training that goes on must go on with the data it began with."""
+    """A training or tuning that goes on must go on with the data it began with."""
     names = ("interactions", "items", "users", "actions", "action_interactions")
     tables = {name: getattr(data, name) for name in names}
     found = {name: _fingerprint(table) for name, table in tables.items() if table is not None}
@@ -409,12 +451,13 @@ def _fingerprint(table: pd.DataFrame) -> dict[str, Any]:
     return {"columns": list(table.columns), "rows": len(table), "sha256": hashlib.sha256(rows.tobytes()).hexdigest()}
 
 
-def _check_update(solution_arn: str, recipe: Recipe | None, existing: list[SolutionVersion]) -> None:
-    if not any(v.status is Status.ACTIVE and v.training_mode != "UPDATE" for v in existing):
+def _check_update(solution_arn: str, previous: SolutionVersion | None) -> None:
+    if previous is None:  # the first that is ACTIVE was trained with FULL
         raise InvalidInputException(
             f"{solution_arn} has no ACTIVE version trained with FULL, which UPDATE goes on from."
         )
-    if recipe is None or not recipe.updates:
+    recipe = recipes.of_arn(previous.recipe_arn)
+    if not recipe.updates:
         raise InvalidInputException(f"{recipe.name} cannot be trained with UPDATE; ask for FULL.")
 
 

@@ -1,10 +1,11 @@
 """Solutions: a recipe and how it is to be trained on a dataset group."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
-from lib.recipes.recipe import Recipe
+from lib.data.schema import Schema
 from lib.resources import datasets, recipes, records
 from lib.resources import solution_config as solution_configs
 from lib.resources.account import Account
@@ -86,16 +87,11 @@ def create_solution(
     if (recipe_arn is None) != perform_auto_ml:
         raise InvalidInputException("Give recipeArn, or set performAutoML to true and leave recipeArn out.")
     config = None if solution_config is None else solution_configs.normal(solution_config)
-    tried = solution_configs.auto_ml_recipes(config or {}) if perform_auto_ml else [recipes.of_arn(recipe_arn)]
     now = account.now()
     arn = account.arn(Solution.KIND, name)
     with account.store.transaction() as tx:
         records.require_active(records.get(tx, account, DatasetGroup, dataset_group_arn))
         schemas = datasets.schemas(tx, account, dataset_group_arn)
-        for recipe in tried:
-            hpo = perform_hpo and not perform_auto_ml
-            solution_configs.check(recipe, config or {}, perform_hpo=hpo, event_type=event_type, schemas=schemas)
-            _check_incremental(recipe, perform_incremental_update)
         existing = records.count(tx, Solution, dataset_group_arn)
         new = Solution(
             name=name,
@@ -113,6 +109,7 @@ def create_solution(
             solution_config=config,
             columns={kind: list(schema.columns) for kind, schema in schemas.items()},
         )
+        _check(new, schemas)
         records.add(tx, account, new, tags)
         records.limit(account, "solutions_per_group", existing, "More than {} resources in ACTIVE state")
     return {"solutionArn": arn}
@@ -157,16 +154,7 @@ def update_solution(
             perform_incremental_update=perform_incremental_update,
             solution_update_config=solution_update_config,
         )
-        if solution.recipe_arn is not None:
-            recipe = recipes.of_arn(solution.recipe_arn)
-            _check_incremental(recipe, perform_incremental_update)
-            solution_configs.check(
-                recipe,
-                solution.updated(update).solution_config or {},
-                perform_hpo=solution.perform_hpo,
-                event_type=solution.event_type,
-                schemas=datasets.schemas(tx, account, solution.dataset_group_arn),
-            )
+        _check(solution.updated(update), datasets.schemas(tx, account, solution.dataset_group_arn))
         records.save(tx, replace(solution, latest_solution_update=update))
     return {"solutionArn": solution_arn}
 
@@ -191,9 +179,21 @@ def delete_solution(account: Account, *, solution_arn: str) -> dict[str, Any]:
     return {}
 
 
-def _check_incremental(recipe: Recipe, perform_incremental_update: bool | None) -> None:
-    if perform_incremental_update and recipe.name != "aws-semantic-similarity":
-        raise InvalidInputException("performIncrementalUpdate goes with aws-semantic-similarity alone.")
+def _check(solution: Solution, schemas: Mapping[str, Schema]) -> None:
+    """Raise InvalidInputException where one of the recipes that it may be trained with does not go with the rest."""
+    config, auto_ml = solution.solution_config or {}, solution.perform_auto_ml
+    for recipe in solution_configs.auto_ml_recipes(config) if auto_ml else [recipes.of_arn(solution.recipe_arn)]:
+        solution_configs.check(
+            recipe,
+            config,
+            perform_hpo=solution.perform_hpo and not auto_ml,
+            event_type=solution.event_type,
+            schemas=schemas,
+        )
+        if auto_ml:
+            solution_configs.check_auto_ml(recipe, config)
+        if solution.perform_incremental_update and recipe.name != "aws-semantic-similarity":
+            raise InvalidInputException("performIncrementalUpdate goes with aws-semantic-similarity alone.")
 
 
 OPERATIONS = {

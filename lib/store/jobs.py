@@ -67,6 +67,11 @@ def request_stop(tx: Connection, arn: str) -> None:
 def report(tx: Connection, job: int, progress: Mapping[str, object]) -> bool:
     """Keep how far a job has come; True if it is asked to stop."""
     tx.execute(update(jobs).where(jobs.c.id == job).values(progress=dict(progress)))
+    return is_to_stop(tx, job)
+
+
+def is_to_stop(tx: Connection, job: int) -> bool:
+    """Whether a job is asked to stop."""
     return bool(tx.execute(select(jobs.c.stop).where(jobs.c.id == job)).scalar())
 
 

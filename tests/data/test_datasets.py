@@ -1,10 +1,12 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib.data import datasets
 from lib.data.datasets import Datasets
-from lib.data.schema import Field, Schema
+from lib.data.schema import Field, Schema, parse
 
 
 def events(*rows):
@@ -54,6 +56,20 @@ def test_only_the_ratio_of_weights_counts():
     assert weights(0, 0.3) == [1]
     with pytest.raises(ValueError, match="eventsConfig leaves no interaction"):
         weights(0, 0)
+
+
+def test_event_weights_and_an_own_column_of_that_name_go_their_own_ways():
+    fields = [{"name": datasets.WEIGHT, "type": "float"}]
+    with pytest.raises(ValueError, match="names are letters, digits and underscores"):
+        parse(json.dumps({"type": "record", "name": "Interactions", "version": "1.0", "fields": fields}))
+    listed = [{"eventType": "View", "weight": 0.1}, {"eventType": "Purchase", "weight": 0.2}]
+    chosen = datasets.select_events(SHOP.assign(WEIGHT="heavy"), events_config={"eventParametersList": listed})
+    assert chosen["WEIGHT"].tolist() == ["heavy"] * 3
+    left = datasets.exclude_columns(
+        Datasets(interactions=chosen), {"excludedDatasetColumns": {"INTERACTIONS": ["WEIGHT"]}}
+    )
+    assert "WEIGHT" not in left.interactions
+    assert left.interactions[datasets.WEIGHT].tolist() == [0.5, 0.5, 1.0]
 
 
 def test_a_choice_needs_its_column():

@@ -31,6 +31,14 @@ def model():
     return recipe.fit(walks(), recipe.values({}), seed=0, progress=lambda step: None)
 
 
+def test_an_own_column_called_weight_is_a_column_as_others_are():
+    recipe, data = RECIPES["aws-user-personalization-v2"], walks()
+    own = ["light", None] * (len(data.interactions) // 2)
+    data = replace(data, interactions=data.interactions.assign(weight=own))
+    model = recipe.fit(data, recipe.values({}), seed=0, progress=lambda step: None)
+    assert np.isfinite(model.scores(asked(model))).all()
+
+
 def asked(model):
     done = histories(walks().interactions, model.catalogue)
     return [Request(history=done[n], now=10_000) for n in range(5)]

@@ -287,3 +287,13 @@ def test_a_filter_is_held_by_a_batch_job_that_has_not_ended(personalize, version
         personalize.delete_filter(filter_arn=arn)
     personalize.work()
     personalize.delete_filter(filter_arn=arn)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0, "was deleted before the job began"), (10, "does not exist")])
+def test_a_job_whose_version_was_deleted_says_so(personalize, version, seconds, told):
+    arn = create(personalize, version, write(personalize, "users.json", {"userId": "u1"}))
+    personalize.delete_solution(solution_arn=version.rpartition("/")[0])
+    personalize.clock.wait(seconds)
+    personalize.work()
+    job = personalize.describe_batch_inference_job(batch_inference_job_arn=arn)["batchInferenceJob"]
+    assert job.status == "CREATE FAILED" and version in job.failure_reason and told in job.failure_reason

@@ -1,8 +1,11 @@
 """What the service does by itself, when the clock says so."""
 
+from dataclasses import replace
+
 import pytest
 
-from lib.resources import schedule
+from lib.resources import records, schedule
+from lib.resources.solutions import Solution
 from tests.resources.test_attribution import WATCHES, Shop
 from tests.resources.test_recommenders import clicks, shop  # noqa: F401
 from tests.resources.workflow import interactions
@@ -66,6 +69,20 @@ def test_later_versions_follow_the_schedule_when_there_is_something_new(personal
     assert versions(personalize, solution) == [AUTOMATIC]  # the run of the second day was skipped
     tick(personalize, DAY)
     assert versions(personalize, solution) == [AUTOMATIC] * 2
+
+
+def test_a_schedule_that_makes_no_sense_does_not_keep_others_from_theirs(personalize, group):
+    wrong, right = (personalize.solution(group, name=name) for name in ("wrong", "right"))
+    for solution in (wrong, right):
+        personalize.version(solution)
+    with personalize.account.store.transaction() as tx:
+        found = records.get(tx, personalize.account, Solution, wrong)
+        never = {"autoTrainingConfig": {"schedulingExpression": "rate(0 days)"}}
+        records.save(tx, replace(found, solution_config=never))
+    bring(personalize, group, "more")
+    tick(personalize, 7 * DAY)
+    assert versions(personalize, wrong) == [MANUAL]
+    assert versions(personalize, right) == [MANUAL, AUTOMATIC]
 
 
 def test_events_are_something_new(personalize, group):

@@ -11,7 +11,7 @@ from lib.recipes import RECIPES, objective
 from lib.recipes.recipe import HyperParameter
 from lib.resources import solution_versions
 from lib.resources.errors import InvalidInputException, ResourceInUseException
-from tests.resources.workflow import ITEMS, RECIPE, Personalize, interactions
+from tests.resources.workflow import INTERACTIONS, ITEMS, RECIPE, Personalize, interactions
 
 
 def reason(personalize, version):
@@ -84,6 +84,21 @@ def test_a_running_version_stops_at_its_next_step(personalize, monkeypatch):
     assert [*seen, personalize.status(version)] == ["CREATE IN_PROGRESS", "CREATE STOPPING", "CREATE STOPPED"]
 
 
+def test_a_version_that_is_stopped_after_its_last_step_never_becomes_active(personalize, monkeypatch):
+    solution = personalize.solution(personalize.filled())
+    version = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
+    work = jobs.WORK["solution-version"]
+
+    def stop_at_the_end(*arguments):
+        publish = work.run(*arguments)
+        personalize.stop_solution_version_creation(solution_version_arn=version)
+        return publish
+
+    monkeypatch.setitem(jobs.WORK, "solution-version", replace(work, run=stop_at_the_end))
+    personalize.work()
+    assert personalize.status(version) == "CREATE STOPPED"
+
+
 def test_update_needs_a_recipe_that_has_it(personalize):
     solution, _ = personalize.trained()
     with pytest.raises(InvalidInputException, match="UPDATE"):
@@ -125,6 +140,19 @@ def test_excluded_columns_are_left_out(personalize):
     assert list(data.items.columns) == ["ITEM_ID"] and data.schemas["ITEMS"].columns == ("ITEM_ID",)
 
 
+def test_columns_that_are_left_out_do_not_count_beside_event_types(personalize):
+    context = [{"name": f"C{n}", "type": "string"} for n in range(3)]
+    group = personalize.group()
+    table = interactions(event_type=[f"type{n % 8}" for n in range(1000)]).assign(C0="a", C1="b", C2="c")
+    wider = {**INTERACTIONS, "fields": [*INTERACTIONS["fields"], *context]}
+    assert personalize.load(personalize.dataset(group, wider), table, "first").status == "ACTIVE"
+    left_out = {"trainingDataConfig": {"excludedDatasetColumns": {"INTERACTIONS": ["C0", "C1", "C2"]}}}
+    version = personalize.version(personalize.solution(group, solution_config=left_out))
+    assert (personalize.status(version), reason(personalize, version)) == ("ACTIVE", None)
+    version = personalize.version(personalize.solution(group, "all"))
+    assert "8 event types and 3 columns of their own" in reason(personalize, version)
+
+
 def test_a_training_that_goes_wrong_says_where_the_traceback_lies(personalize, monkeypatch):
     solution = personalize.solution(personalize.filled())
 
@@ -148,18 +176,27 @@ def tunable(monkeypatch):
     return f"arn:aws:personalize:::recipe/{recipe.name}"
 
 
-def test_tuning_finds_values_within_the_ranges_and_keeps_its_study(personalize, tunable):
+@pytest.fixture
+def tuned(personalize, tunable):
+    """A solution whose smoothing is sought from 2 to 4."""
     ranges = {
         "integerHyperParameterRanges": [{"name": "smoothing", "minValue": 2, "maxValue": 4}],
         "continuousHyperParameterRanges": [],
         "categoricalHyperParameterRanges": [],
     }
     hpo = {"algorithmHyperParameterRanges": ranges, "hpoResourceConfig": {"maxNumberOfTrainingJobs": "3"}}
-    solution = personalize.solution(
+    return personalize.solution(
         personalize.filled(), recipe_arn=tunable, perform_hpo=True, solution_config={"hpoConfig": hpo}
     )
-    arn = personalize.version(solution)
-    version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
+
+
+def described(personalize, version):
+    return personalize.describe_solution_version(solution_version_arn=version)["solutionVersion"]
+
+
+def test_tuning_finds_values_within_the_ranges_and_keeps_its_study(personalize, tuned):
+    arn = personalize.version(tuned)
+    version = described(personalize, arn)
     assert (version.status, version.failure_reason) == ("ACTIVE", None)
     assert version.tuned_hpo_params["algorithmHyperParameters"]["smoothing"] in ("2", "3", "4")
     assert any(solution_versions.study_folder(personalize.account, arn).iterdir())
@@ -176,14 +213,98 @@ def test_an_update_goes_on_from_a_full_version(personalize, tunable):
     assert metrics[0] == metrics[1]
 
 
+def test_an_update_keeps_what_was_tuned(personalize, tuned, tunable, monkeypatch):
+    full, trained = personalize.version(tuned), []
+
+    def fit(datasets, parameters, **how):
+        trained.append(dict(parameters))
+        return RECIPES[RECIPE.rpartition("/")[2]].fit(datasets, parameters, **how)
+
+    name = tunable.rpartition("/")[2]
+    monkeypatch.setitem(RECIPES, name, replace(RECIPES[name], fit=fit))
+    updates = [personalize.version(tuned, training_mode="UPDATE") for _ in range(2)]
+    found = described(personalize, full).tuned_hpo_params
+    assert [described(personalize, arn).tuned_hpo_params for arn in updates] == [found] * 2
+    assert trained == [{"smoothing": int(found["algorithmHyperParameters"]["smoothing"])}] * 2
+
+
+def test_an_update_under_auto_ml_goes_on_with_the_recipe_that_was_chosen(personalize, tunable, monkeypatch):
+    solution = auto_ml(personalize, tunable)
+    personalize.version(solution)
+    pending = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
+    update = personalize.create_solution_version(solution_arn=solution, training_mode="UPDATE")["solutionVersionArn"]
+    personalize.stop_solution_version_creation(solution_version_arn=pending)
+    monkeypatch.setattr(solution_versions, "_best_recipe", None)  # nothing is chosen again
+    personalize.work()
+    found = described(personalize, update)
+    assert (found.status, found.failure_reason, found.recipe_arn) == ("ACTIVE", None, tunable)
+
+
+def test_an_update_under_auto_ml_needs_an_active_version(personalize, tunable):
+    solution = auto_ml(personalize, tunable)
+    personalize.create_solution_version(solution_arn=solution)
+    with pytest.raises(InvalidInputException, match="no ACTIVE version"):
+        personalize.create_solution_version(solution_arn=solution, training_mode="UPDATE")
+
+
 def test_auto_ml_names_the_best_recipe_of_the_list(personalize, tunable):
-    listed = {"autoMLConfig": {"recipeList": [RECIPE, tunable]}}
-    solution = personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=listed)
+    solution = auto_ml(personalize, RECIPE, tunable)
     arn = personalize.version(solution)
     version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
     assert (version.status, version.failure_reason, version.recipe_arn) == ("ACTIVE", None, RECIPE)
     described = personalize.describe_solution(solution_arn=solution)["solution"]
     assert described.auto_ml_result == {"bestRecipeArn": RECIPE} and described.perform_hpo is True
+
+
+def auto_ml(personalize, *recipes, name="chosen", **config):
+    listed = {"autoMLConfig": {"recipeList": [*recipes], **config}}
+    group = next(iter(personalize.list_dataset_groups()["datasetGroups"]), None)
+    return personalize.solution(
+        group.dataset_group_arn if group else personalize.filled(),
+        name=name,
+        recipe_arn=None,
+        perform_auto_ml=True,
+        solution_config=listed,
+    )
+
+
+def test_auto_ml_chooses_on_users_that_the_metrics_are_not_of(personalize, tunable):
+    solution = auto_ml(personalize, tunable)
+    arn = personalize.version(solution)
+    study = solution_versions.study_folder(personalize.account, arn) / tunable.rpartition("/")[2]
+    folder = solution_versions.version_folder(personalize.account, arn)
+    chosen, reported = (set(pd.read_parquet(place / "evaluation.parquet")["USER_ID"]) for place in (study, folder))
+    assert chosen and reported and not chosen & reported
+    assert not (study / "model").exists()
+
+
+def test_auto_ml_passes_over_what_cannot_be_trained(personalize):
+    without_actions = "arn:aws:personalize:::recipe/aws-next-best-action"
+    arn = personalize.version(auto_ml(personalize, without_actions, RECIPE))
+    version = described(personalize, arn)
+    assert (version.status, version.failure_reason, version.recipe_arn) == ("ACTIVE", None, RECIPE)
+    arn = personalize.version(auto_ml(personalize, without_actions, name="none"))
+    told = "AutoML could train no recipe. aws-next-best-action: Actions are missing"
+    assert personalize.status(arn) == "CREATE FAILED" and reason(personalize, arn).startswith(told)
+
+
+def test_auto_ml_can_choose_by_what_an_objective_rewards(personalize, monkeypatch):
+    name = "aws-user-personalization"
+    monkeypatch.setitem(RECIPES, name, replace(RECIPES["aws-popularity-count"], name=name, load=_load))
+    priced = {**ITEMS, "fields": [ITEMS["fields"][0], {"name": "PRICE", "type": "float"}]}
+    items = pd.DataFrame({"ITEM_ID": [f"i{n}" for n in range(1, 41)], "PRICE": [float(n) for n in range(1, 41)]})
+    group = personalize.filled()
+    personalize.load(personalize.dataset(group, priced), items, "items")
+    config = {
+        "autoMLConfig": {
+            "recipeList": [f"arn:aws:personalize:::recipe/{name}"],
+            "metricName": "average_rewards_at_k",
+        },
+        "optimizationObjective": {"itemAttribute": "PRICE", "objectiveSensitivity": "HIGH"},
+    }
+    solution = personalize.solution(group, recipe_arn=None, perform_auto_ml=True, solution_config=config)
+    version = personalize.version(solution)
+    assert (personalize.status(version), reason(personalize, version)) == ("ACTIVE", None)
 
 
 def test_a_training_that_was_killed_goes_on_with_the_same_data_only(personalize):
@@ -198,6 +319,18 @@ def test_a_training_that_was_killed_goes_on_with_the_same_data_only(personalize)
     personalize.load(dataset, interactions(1200), "more")
     solution_versions.run(personalize.account, arn, lambda step: None)
     assert model.stat().st_mtime_ns != before
+
+
+def test_a_tuning_goes_on_with_trials_of_the_same_data_only(personalize, tuned):
+    arn = personalize.version(tuned)
+    study = solution_versions.study_folder(personalize.account, arn) / "study.journal"
+    before = study.read_bytes()
+    solution_versions.run(personalize.account, arn, lambda step: None)
+    assert study.read_bytes() == before
+    dataset = personalize.list_datasets()["datasets"][0].dataset_arn
+    personalize.load(dataset, interactions(1200), "more")
+    solution_versions.run(personalize.account, arn, lambda step: None)
+    assert study.read_bytes()[: len(before)] != before
 
 
 def test_an_objective_leads_towards_worthy_items_the_more_the_more_sensitive(personalize, monkeypatch):

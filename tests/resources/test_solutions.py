@@ -43,6 +43,61 @@ def test_a_configuration_that_makes_no_sense_is_refused(personalize, config, tol
         personalize.solution(personalize.filled(), solution_config=config)
 
 
+NAMELESS = {
+    "integerHyperParameterRanges": [{"minValue": 32, "maxValue": 48}],
+    "continuousHyperParameterRanges": [],
+    "categoricalHyperParameterRanges": [],
+}
+UPSIDE_DOWN = {"min_user_history_length_percentile": "0.9", "max_user_history_length_percentile": "0.5"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "config", "told"),
+    [
+        ("aws-user-personalization-v2", {"eventsConfig": {}}, "one entry for each eventType"),
+        ("aws-user-personalization-v2", {"eventsConfig": {"eventParametersList": []}}, "one entry for each eventType"),
+        (
+            "aws-user-personalization",
+            {"hpoConfig": {"algorithmHyperParameterRanges": NAMELESS}},
+            "'' cannot be tuned, only hidden_dimension",
+        ),
+        (
+            "aws-user-personalization",
+            {"featureTransformationParameters": UPSIDE_DOWN},
+            "min_user_history_length_percentile is 0.9, above max_user_history_length_percentile, which is 0.5",
+        ),
+        *(
+            ("aws-user-personalization", {"algorithmHyperParameters": {"hidden_dimension": text}}, f"is '{text}'")
+            for text in ("3_2", " 32 ", "３２", "32.0")
+        ),
+        *(
+            ("aws-user-personalization", {"eventValueThreshold": text}, f"is '{text}', expected a number")
+            for text in ("nan", "inf", "1e999", " 1", "1_0")
+        ),
+    ],
+)
+def test_what_no_training_could_use_is_refused(personalize, recipe, config, told):
+    arn = f"arn:aws:personalize:::recipe/{recipe}"
+    with pytest.raises(InvalidInputException, match=told):
+        personalize.solution(
+            personalize.filled(), recipe_arn=arn, perform_hpo="hpoConfig" in config, solution_config=config
+        )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "metric", "told"),
+    [
+        ("aws-user-personalization-v2", {"metricName": "nonsense"}, "'nonsense', aws-user-personalization-v2 has cov"),
+        ("aws-user-personalization-v2", {"metricName": "average_rewards_at_k"}, "average_rewards_at_k"),
+        ("aws-item-affinity", {}, "aws-item-affinity has coverage, hits_at_1_percent"),
+    ],
+)
+def test_auto_ml_by_a_metric_that_a_recipe_does_not_have_is_refused(personalize, recipe, metric, told):
+    config = {"autoMLConfig": {"recipeList": [f"arn:aws:personalize:::recipe/{recipe}"], **metric}}
+    with pytest.raises(InvalidInputException, match=told):
+        personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=config)
+
+
 def test_tuning_a_recipe_without_hyperparameters_is_refused(personalize):
     with pytest.raises(InvalidInputException, match="no hyperparameter to tune"):
         personalize.solution(personalize.filled(), perform_hpo=True)
@@ -106,6 +161,21 @@ def test_an_update_changes_automatic_training_alone(personalize):
     personalize.clock.wait()
     changed = personalize.describe_solution(solution_arn=arn)["solution"]
     assert changed.perform_auto_training is False and changed.recipe_arn == RECIPE
+
+
+@pytest.mark.parametrize(
+    ("update", "told"),
+    [
+        ({"autoTrainingConfig": {"schedulingExpression": "rate(0 days)"}}, "1 to 30"),
+        ({"autoTrainingConfig": {"schedulingExpression": "rate(99999 days)"}}, "1 to 30"),
+        ({"eventsConfig": {"eventParametersList": [{"eventType": "click", "weight": 0.0}]}}, "above 0"),
+    ],
+)
+def test_an_update_of_auto_ml_is_checked_as_its_creation_is(personalize, update, told):
+    listed = {"autoMLConfig": {"recipeList": ["arn:aws:personalize:::recipe/aws-user-personalization-v2"]}}
+    arn = personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=listed)
+    with pytest.raises(InvalidInputException, match=told):
+        personalize.update_solution(solution_arn=arn, solution_update_config=update)
 
 
 def test_recipes_and_their_algorithms_are_described(personalize):
