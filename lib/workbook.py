@@ -384,6 +384,27 @@ def versions(personalize: BaseClient, run: str) -> dict[str, str]:
     return found
 
 
+def trainable(recipes: Sequence[str], update_recipe: str) -> list[str]:
+    """The recipes that 03_train trains, that of the UPDATE among them, each once.
+
+    Raises ValueError for one that is not in the catalogue, does not choose items or has no UPDATE where it needs one.
+    """
+    wanted = list(dict.fromkeys([*recipes, update_recipe]))
+    for name in wanted:
+        if name not in RECIPES:
+            raise ValueError(f"03_train: there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+        chosen = {"USER_SEGMENTATION": "users", "PERSONALIZED_ACTIONS": "actions"}.get(RECIPES[name].recipe_type)
+        if chosen:
+            raise ValueError(
+                f"03_train: {name} chooses {chosen} and the others items, so 05_evaluate cannot compare them; leave it "
+                "out, and make a solution of it by itself"
+            )
+    if not RECIPES[update_recipe].updates:
+        able = ", ".join(name for name, recipe in RECIPES.items() if recipe.updates)
+        raise ValueError(f"03_train.update_recipe is {update_recipe!r}, which has no UPDATE; those that have: {able}")
+    return wanted
+
+
 def latest_version(personalize: BaseClient, run: str, solution: str) -> str:
     """The newest version of one of the run's solutions."""
     solution = personalize.describe_solution(solutionArn=arn("solution", f"{run}-{solution}"))["solution"]

@@ -82,3 +82,23 @@ def test_a_user_is_asked_with_the_filters_that_there_are_and_that_need_no_more(t
         workbook.note("news", filters=filters)
         asked = [name for name in filters if name in ("not-read", "cheap", "mine")]
         assert workbook.user_filters("news") == {name: filters[name] for name in asked}
+
+
+def test_the_recipe_of_the_update_may_be_among_the_recipes():
+    recipes = ["aws-user-personalization", "aws-popularity-count"]
+    assert workbook.trainable(recipes, "aws-user-personalization") == recipes
+    assert workbook.trainable(recipes[1:], "aws-user-personalization") == recipes[::-1]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "update_recipe", "said"),
+    [
+        ("aws-item-affinity", "aws-user-personalization", "chooses users and the others items"),
+        ("aws-next-best-action", "aws-user-personalization", "chooses actions and the others items"),
+        ("aws-popular", "aws-user-personalization", "there is no recipe 'aws-popular'"),
+        ("aws-sims", "aws-popularity-count", "has no UPDATE; those that have: aws-user-personalization"),
+    ],
+)
+def test_a_recipe_that_the_notebooks_cannot_use_is_refused_before_training(recipe, update_recipe, said):
+    with pytest.raises(ValueError, match=said):
+        workbook.trainable([recipe], update_recipe)
