@@ -48,6 +48,7 @@ STATES = ".states"
 NOTE = ".progress"  # a line that a long step may write for whoever watches
 IMMUTABLE = {".parquet", ".csv", ".safetensors", ".npz"}  # written aside and renamed, so a hard link is a copy
 TRACEBACK_LINES = 16
+SOLUTIONS = (("05_evaluate", "baseline"), ("06_deploy", "ranking"), ("06_deploy", "similar"), ("07_query", "explorer"))
 
 
 class Refused(Exception):
@@ -95,6 +96,7 @@ def plan(profile: str, *, root: Path = ROOT, data: Path | None = None, overrides
             if not folder.is_dir():
                 raise FileNotFoundError(f"{folder}: no such folder of raw data; {_nearest(folder)}")
             parameters[stem] = {**parameters[stem], params.FOLDER: str(folder)}
+    _check_solutions(parameters)
     return Plan(replace(checked, parameters=parameters), paths, declarations)
 
 
@@ -182,6 +184,20 @@ def store_outputs(folder: Path, plan: Plan) -> None:
             if "timings" in cell.metadata.get("tags", []):
                 cell.outputs = []
         _write(source, nbformat.writes(notebook) + "\n")
+
+
+def _check_solutions(parameters: Mapping[str, Mapping[str, params.Value]]) -> None:
+    """That the solutions which later notebooks name will have been made.  Raises ValueError."""
+    if "03_train" not in parameters:
+        return
+    recipes = [*parameters["03_train"]["recipes"], parameters["03_train"]["update_recipe"]]
+    made = {"tuned": None} | dict.fromkeys(recipe.removeprefix("aws-") for recipe in recipes)
+    for stem, name in SOLUTIONS:
+        if parameters[stem][name] not in made:
+            raise ValueError(
+                f"{stem}.{name} is {parameters[stem][name]!r}, but the solutions of 03_train and 04_tune are "
+                f"{', '.join(made)}; add its recipe to 03_train.recipes, or name another of its kind"
+            )
 
 
 def _execute(plan: Plan, stem: str, folder: Path, progress: "_Progress") -> dict[str, object]:

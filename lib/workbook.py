@@ -23,7 +23,7 @@ import psutil
 from botocore.client import BaseClient
 from tqdm.auto import tqdm
 
-from lib import evaluation, jobs, off_policy, training, tuning
+from lib import evaluation, filters, jobs, off_policy, training, tuning
 from lib.data import preparation, simulator, tables
 from lib.data import schema as schemas
 from lib.data.datasets import Datasets, histories
@@ -351,6 +351,22 @@ def described(run: str, rows: pd.DataFrame) -> list[dict[str, object]]:
     ]
 
 
+def possible_filters(run: str, expressions: Mapping[str, str]) -> dict[str, str]:
+    """Those of the filters, expressions by name, that the data allow: without EVENT_TYPE none about interactions."""
+    told = "EVENT_TYPE" in datasets(run).schemas["INTERACTIONS"]
+    return {name: text for name, text in expressions.items() if told or not filters.parse(text).reads("INTERACTIONS")}
+
+
+def user_filters(run: str) -> dict[str, str]:
+    """Those of the filters of 06_deploy, expressions by name, that choose items and need no more than a user."""
+    parsed = {name: filters.parse(text) for name, text in noted(run, "filters").items()}
+    return {
+        name: wanted.text
+        for name, wanted in parsed.items()
+        if wanted.id_name == "ItemID" and not wanted.placeholders and not wanted.reads("CURRENTITEM")
+    }
+
+
 # --- Models ----------------------------------------------------------------------------------------------------------
 
 
@@ -366,6 +382,27 @@ def versions(personalize: BaseClient, run: str) -> dict[str, str]:
         for version in pages.search("solutionVersions[?status=='ACTIVE' && trainingMode=='FULL']"):
             found[solution["name"].removeprefix(f"{run}-")] = version["solutionVersionArn"]
     return found
+
+
+def trainable(recipes: Sequence[str], update_recipe: str) -> list[str]:
+    """The recipes that 03_train trains, that of the UPDATE among them, each once.
+
+    Raises ValueError for one that is not in the catalogue, does not choose items or has no UPDATE where it needs one.
+    """
+    wanted = list(dict.fromkeys([*recipes, update_recipe]))
+    for name in wanted:
+        if name not in RECIPES:
+            raise ValueError(f"03_train: there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+        chosen = {"USER_SEGMENTATION": "users", "PERSONALIZED_ACTIONS": "actions"}.get(RECIPES[name].recipe_type)
+        if chosen:
+            raise ValueError(
+                f"03_train: {name} chooses {chosen} and the others items, so 05_evaluate cannot compare them; leave it "
+                "out, and make a solution of it by itself"
+            )
+    if not RECIPES[update_recipe].updates:
+        able = ", ".join(name for name, recipe in RECIPES.items() if recipe.updates)
+        raise ValueError(f"03_train.update_recipe is {update_recipe!r}, which has no UPDATE; those that have: {able}")
+    return wanted
 
 
 def latest_version(personalize: BaseClient, run: str, solution: str) -> str:
@@ -529,19 +566,17 @@ def visit(
 ) -> pd.DataFrame:
     """Let the readers of a simulated site visit on its next ``day``, as ``lib.replay.replay`` tells.
 
-    campaigns: name -> ARN; each reader is always shown ``places`` items of the same one, none that they have read and
-    none that earlier notebooks made up.  Clicks are reported by PutEvents, with what was shown and the id of the
-    recommendation.
+    campaigns: name -> ARN; each reader is always shown ``places`` items of the same one, none that earlier notebooks
+    made up and, where 06_deploy made the filter not-read, none that they have read.  Clicks are reported by PutEvents,
+    with what was shown and the id of the recommendation.
     """
     of_the_site = set(day.item_ids)
     made_up = len(set(items(run).index) - of_the_site)
+    unread = {"filterArn": arn("filter", f"{run}-not-read")} if "not-read" in noted(run, "filters") else {}
 
     def ask(campaign_arn: str, user: str) -> tuple[str, list[str]]:
         answer = runtime.get_recommendations(
-            campaignArn=campaign_arn,
-            userId=user,
-            numResults=places + made_up,
-            filterArn=arn("filter", f"{run}-not-read"),
+            campaignArn=campaign_arn, userId=user, numResults=places + made_up, **unread
         )
         found = [item["itemId"] for item in answer["itemList"]]
         return answer["recommendationId"], [item for item in found if item in of_the_site][:places]

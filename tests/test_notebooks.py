@@ -3,11 +3,16 @@
 import ast
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 
-from lib import params
+from lib import evaluation, params, plots
+from lib.data.datasets import Catalogue
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -119,3 +124,24 @@ def test_every_profile_fits_it(path, profile):
 def test_at_most_one_cell_of_the_book_shows_what_cannot_be_repeated():
     cells = [cell for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
     assert sum(IGNORED in cell.metadata.get("tags", []) for cell in cells) <= 1
+
+
+@pytest.mark.parametrize("recipes", [["counts"], ["counts", "learns"]])
+def test_training_draws_the_first_recipe_that_has_something_to_draw(recipes, monkeypatch, capsys):
+    logs = {"counts": {"step": [1], "users": [3]}, "learns": {"step": [1, 2], "loss": [2.0, 1.0]}}
+    numbers = Catalogue(item_ids=np.array(["a", "b", "c"]), event_types=np.array([""]))
+    places = {"counts": None, "learns": np.array([[1.0, 0], [1, 0.1], [0, 1]], dtype=np.float32)}
+    workbook = SimpleNamespace(
+        training_log=lambda run, version: pd.DataFrame(logs[version]),
+        model=lambda run, version: SimpleNamespace(catalogue=numbers, embeddings=lambda: places[version]),
+        items=lambda run: pd.DataFrame({"KIND": ["x", "x", "y"]}, index=["a", "b", "c"]),
+    )
+    names = {"run": "news", "versions": {name: name for name in recipes}, "item_category": "KIND", "workbook": workbook}
+    names |= {"np": np, "plt": plt, "plots": plots, "evaluation": evaluation}
+    monkeypatch.setattr(plt, "show", plt.close)
+    cells = nbformat.read(ROOT / "notebooks" / "03_train.ipynb", as_version=4).cells
+    looks = [cell.source for cell in cells if cell.cell_type == "code" and re.search(r"learning|placing", cell.source)]
+    for source in looks:
+        exec(source, names)
+    assert len(looks) == 3 and names["learning"] == names["placing"] == (recipes[1] if recipes[1:] else None)
+    assert ("share it" in capsys.readouterr().out) == bool(recipes[1:])

@@ -256,6 +256,15 @@ def test_a_further_output_location_receives_notebooks_report_and_manifest(comple
         assert (complete.root / "shelf" / name).read_bytes() == (complete.folder / name).read_bytes()
 
 
+def test_a_solution_that_no_notebook_would_make_is_refused_before_anything_runs():
+    recipes = "03.recipes=[aws-personalized-ranking-v2, aws-popularity-count]"
+    with pytest.raises(
+        ValueError, match=r"06_deploy\.similar is 'similar-items', .* add its recipe to 03_train\.recipes"
+    ):
+        run.plan("quickstart", overrides=[recipes])
+    assert run.plan("quickstart", overrides=[recipes.replace("]", ", aws-sims]"), "06.similar=sims"])
+
+
 def test_an_output_location_that_cannot_be_written_is_noticed_before_a_notebook_runs(house):
     (house.root / "shelf").touch()
     assert house.run("--output", str(house.root / "shelf")) == 1

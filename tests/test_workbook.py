@@ -4,7 +4,17 @@ import boto3
 import pytest
 
 from lib import workbook
+from lib.data.datasets import Datasets
+from lib.data.schema import Field, Schema
 from tests import object_storage
+
+FILTERS = {
+    "not-read": 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")',
+    "cheap": "INCLUDE ItemID WHERE Items.PRICE < 5",
+    "asked-for": "INCLUDE ItemID WHERE Items.GENRE IN ($GENRE)",
+    "like-it": "INCLUDE ItemID WHERE Items.GENRE = CurrentItem.GENRE",
+    "people": 'INCLUDE UserID WHERE Users.TIER IN ("gold")',
+}
 
 
 @pytest.fixture
@@ -55,3 +65,40 @@ def test_on_aws_arns_are_of_the_callers_account_and_region(monkeypatch):
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
         assert workbook.client("personalize", "news", workbook.AWS).meta.region_name == "eu-west-1"
     assert workbook.arn("campaign", "c") == "arn:aws:personalize:eu-west-1:123456789012:campaign/c"
+
+
+@pytest.mark.parametrize("columns", [["USER_ID"], ["USER_ID", "EVENT_TYPE"]])
+def test_filters_about_interactions_are_left_out_where_these_have_no_event_type(columns, monkeypatch):
+    schema = Schema(name="Interactions", fields=tuple(Field(name=name, type="string") for name in columns))
+    data = Datasets(interactions=None, schemas={"INTERACTIONS": schema})
+    monkeypatch.setattr(workbook, "datasets", lambda run: data)
+    left_out = FILTERS.keys() - workbook.possible_filters("news", FILTERS)
+    assert left_out == (set() if "EVENT_TYPE" in columns else {"not-read"})
+
+
+def test_a_user_is_asked_with_the_filters_that_there_are_and_that_need_no_more(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_RUNS", str(tmp_path))
+    for filters in (FILTERS, {"mine": FILTERS["cheap"]}, {}):
+        workbook.note("news", filters=filters)
+        asked = [name for name in filters if name in ("not-read", "cheap", "mine")]
+        assert workbook.user_filters("news") == {name: filters[name] for name in asked}
+
+
+def test_the_recipe_of_the_update_may_be_among_the_recipes():
+    recipes = ["aws-user-personalization", "aws-popularity-count"]
+    assert workbook.trainable(recipes, "aws-user-personalization") == recipes
+    assert workbook.trainable(recipes[1:], "aws-user-personalization") == recipes[::-1]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "update_recipe", "said"),
+    [
+        ("aws-item-affinity", "aws-user-personalization", "chooses users and the others items"),
+        ("aws-next-best-action", "aws-user-personalization", "chooses actions and the others items"),
+        ("aws-popular", "aws-user-personalization", "there is no recipe 'aws-popular'"),
+        ("aws-sims", "aws-popularity-count", "has no UPDATE; those that have: aws-user-personalization"),
+    ],
+)
+def test_a_recipe_that_the_notebooks_cannot_use_is_refused_before_training(recipe, update_recipe, said):
+    with pytest.raises(ValueError, match=said):
+        workbook.trainable([recipe], update_recipe)

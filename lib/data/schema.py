@@ -423,23 +423,33 @@ def propose(table: pd.DataFrame, dataset_type: str) -> str:
     """Avro JSON for a table whose columns bear Personalize's names: types, nullability, categorical and textual.
 
     Reserved names get their reserved types.  Text is categorical where values (apart at ``|``) repeat and are few, and
-    one long, well filled text of Items is textual.  Raises ValueError for a column no schema can describe.
+    one long, well filled text of Items is textual.  What has gaps may be null, and of interactions what a live event
+    may lack too: all that is not required, but for its type.  Raises ValueError for a column no schema can describe.
     """
     record = RECORDS[canonical_type(dataset_type)]
     longest = _longest_text(table) if record == "Items" else None
-    fields = [_proposed(table[name], RESERVED[record].get(name), textual=name == longest) for name in table.columns]
+    filled = set(table.columns) if record in KEYS else {"EVENT_TYPE"}  # may do without null
+    fields = [
+        _proposed(
+            table[name],
+            RESERVED[record].get(name),
+            nullable=name not in filled or bool(table[name].isna().any()),
+            textual=name == longest,
+        )
+        for name in table.columns
+    ]
     text = avro(Schema(name=record, fields=tuple(fields)))
     parse(text, dataset_type)
     return text
 
 
-def _proposed(column: pd.Series, rule: _Rule | None, *, textual: bool) -> Field:
+def _proposed(column: pd.Series, rule: _Rule | None, *, nullable: bool, textual: bool) -> Field:
     kind = rule.types[0] if rule else _avro_type(column)
     free_text = rule is None and kind == "string"
     return Field(
         name=column.name,
         type=kind,
-        nullable=bool(column.isna().any()) and (rule is None or rule.nullable),
+        nullable=nullable and (rule is None or rule.nullable),
         categorical=free_text and not textual and _is_categorical(column),
         textual=free_text and textual,
     )

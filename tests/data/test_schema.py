@@ -303,6 +303,14 @@ def test_reserved_names_are_proposed_with_their_types():
     assert not any(field.categorical for field in proposed.fields)
 
 
+def test_a_live_event_may_lack_what_fills_the_interactions_that_a_schema_was_proposed_for():
+    row = {"USER_ID": "u", "ITEM_ID": "i", "TIMESTAMP": 1, "EVENT_TYPE": "a", "EVENT_VALUE": 3.0, "DEVICE": "phone"}
+    proposed = schema.parse(schema.propose(pd.DataFrame([row]), "Interactions"))
+    event = {"USER_ID": "u", "ITEM_ID": "i", "TIMESTAMP": 2, "EVENT_TYPE": "a"}
+    assert schema.row(proposed, event) == {**event, "EVENT_VALUE": None, "DEVICE": None}
+    assert not proposed["EVENT_TYPE"].nullable  # PutEvents always has it, and filters need it
+
+
 def test_a_column_no_schema_can_hold_is_refused_with_a_remedy():
     table = pd.DataFrame({"USER_ID": ["u"], "BORN": pd.to_datetime(["2020-01-01"])})
     with pytest.raises(ValueError, match=r"Column BORN is datetime64.*turn times into epoch seconds"):
