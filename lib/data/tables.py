@@ -27,12 +27,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lib.data.schema import INTEGERS, KEYS, REALS, Field, Schema, cut
+from lib.data.schema import INTEGERS, KEYS, LAST_SECOND, REALS, Field, Schema, cut
 
 BLOCK_BYTES = 8 << 20
 MIN_INTERACTIONS = 1000  # in one import job
 DAY = 86_400
-LAST_SECOND = 10**11  # the year 5138; what lies beyond is in milliseconds
 INTEGER = r"^[+-]?[0-9]{1,18}$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
@@ -217,7 +216,7 @@ class _Import:
                 n = pc.index(bad, True).as_py()
                 self.first_unreadable[column.name] = source, before + n, texts[n].as_py()
             self.unreadable[column.name] += n_bad
-            if column.name.endswith("TIMESTAMP"):
+            if column.time:
                 self._check_times(values, column.name, refuse)
         self.nulls[column.name] += values.null_count
         return values

@@ -246,6 +246,15 @@ def test_a_value_of_another_type_is_refused(kind, given):
         schema.row(items(Field(name="A", type=kind)), {"itemId": "x", "a": given})
 
 
+def test_a_time_put_is_in_seconds_and_may_lie_in_the_past():
+    made = Schema(name="Items", fields=(Field(name="CREATION_TIMESTAMP", type="long"),))
+    for seconds in (-86_400, schema.LAST_SECOND):
+        assert schema.row(made, {"creationTimestamp": seconds}) == {"CREATION_TIMESTAMP": seconds}
+    for milliseconds in (1_795_379_455_000, "1795379455000", 2**62):
+        with pytest.raises(ValueError, match=r"CREATION_TIMESTAMP is .*, not in epoch seconds.*divide by 1000"):
+            schema.row(made, {"creationTimestamp": milliseconds})
+
+
 def test_a_missing_value_needs_a_column_that_can_be_null():
     wanted = items(Field(name="A", type="int", nullable=True), Field(name="B", type="string"))
     assert schema.row(wanted, {"itemId": "x", "b": "y", "unheardOf": 1}) == {"ITEM_ID": "x", "A": None, "B": "y"}
