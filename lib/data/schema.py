@@ -23,6 +23,7 @@ LAST_SECOND = 10**11  # the year 5138; what lies beyond is in milliseconds
 
 INTEGERS, REALS = ("int", "long"), ("float", "double")
 TYPES = ("string", *INTEGERS, *REALS, "boolean")
+LIMITS = {"int": 2**31, "long": 2**63, "float": 2.0**128, "double": math.inf}  # numbers of a type are nearer to 0
 
 # Dataset type, as it stands in ARNs -> the name of its Avro record, and the most columns of one's own it may have.
 RECORDS = {
@@ -405,7 +406,7 @@ def _converted(field: Field, value: object) -> str | int | float | bool | None:
         return None
     try:
         if field.type in REALS:
-            return float(value) if math.isfinite(float(value)) else None
+            return float(value) if abs(float(value)) < LIMITS[field.type] else None
         return _whole(field, value)
     except (TypeError, ValueError, OverflowError):
         return None
@@ -419,7 +420,7 @@ def _whole(field: Field, value: object) -> int | None:
         if not float(value).is_integer() and field.name != "TIMESTAMP":
             return None
         number = int(float(value))
-    return number if abs(number) < 2 ** (31 if field.type == "int" else 63) else None
+    return number if abs(number) < LIMITS[field.type] else None
 
 
 def cut(text: str) -> str:

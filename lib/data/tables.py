@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lib.data.schema import INTEGERS, KEYS, LAST_SECOND, REALS, Field, Schema, cut
+from lib.data.schema import INTEGERS, KEYS, LAST_SECOND, LIMITS, REALS, Field, Schema, cut
 
 BLOCK_BYTES = 8 << 20
 MIN_INTERACTIONS = 1000  # in one import job
@@ -458,7 +458,7 @@ def _numbers(texts: pa.Array, column: Field) -> pa.Array:
                 _matching(texts, INTEGER).cast(pa.int64()), _whole(_matching(texts, NUMBER).cast(pa.float64()), column)
             )
     if column.type in REALS:
-        return pc.if_else(pc.is_finite(values), values, None)
+        return pc.if_else(pc.less(pc.abs(values), LIMITS[column.type]), values, None)
     if column.type == "int":
         bounds = pc.min_max(values).as_py()
         if bounds["max"] is not None and (bounds["max"] >= 2**31 or bounds["min"] < -(2**31)):

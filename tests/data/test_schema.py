@@ -239,7 +239,16 @@ def test_a_value_put_becomes_the_columns_type(kind, given, expected):
 
 @pytest.mark.parametrize(
     "kind, given",
-    [("int", 2**31), ("int", "2006-2007"), ("int", 1.5), ("float", "inf"), ("boolean", 1), ("string", ["a"])],
+    [
+        ("int", 2**31),
+        ("int", "2006-2007"),
+        ("int", 1.5),
+        ("float", "inf"),
+        ("float", 1e39),
+        ("double", "nan"),
+        ("boolean", 1),
+        ("string", ["a"]),
+    ],
 )
 def test_a_value_of_another_type_is_refused(kind, given):
     with pytest.raises(ValueError, match=f"A is .*, expected {kind}"):
