@@ -294,7 +294,7 @@ def import_csv(
 def read(folders: Sequence[Path], columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Imported tables, one below the other in the order given; a column that an earlier import lacks is null there.
 
-    Text is of dtype str, integers int64, or float64 where some are null; booleans bool, or object where some are null.
+    Text is of dtype str, integers int64, or Int64 where some are null; booleans bool, or object where some are null.
     """
     files = [file for folder in folders for file in sorted(folder.glob("*.parquet"))]
     return _frame(pa.concat_tables([pq.read_table(file, columns=columns) for file in files], promote_options="default"))
@@ -550,4 +550,6 @@ def _empty(schema: Schema) -> pa.Table:
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    return table.to_pandas(self_destruct=True, split_blocks=True)
+    with_null = [name for name in table.column_names if table[name].type == pa.int64() and table[name].null_count]
+    exact = {name: table[name].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get) for name in with_null}
+    return table.to_pandas(self_destruct=True, split_blocks=True).assign(**exact)

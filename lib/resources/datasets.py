@@ -226,7 +226,8 @@ def table(
     bulk = put = events.frame([], schema)
     if ingestion_mode != "PUT" and dataset.parts:
         bulk = tables.read([account.store.files.path(part) for part in dataset.parts])
-        bulk = bulk.reindex(columns=list(schema.columns))
+        new = [column.name for column in schema.fields if column.type in avro.INTEGERS and column.name not in bulk]
+        bulk = bulk.reindex(columns=list(schema.columns)).astype(dict.fromkeys(new, "Int64"))
         if len(dataset.parts) > 1:  # within one import all rows differ
             bulk = combine(bulk.iloc[:0], bulk, key)
     if ingestion_mode != "BULK" and key is None:

@@ -468,7 +468,7 @@ def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
         "float": "float64",
         "double": "float64",
     }
-    with_null = {"int64": "float64", "bool": "object"}
+    with_null = {"int64": "Int64", "bool": "object"}
     columns = {}
     for described in schema.fields:
         values = [row.get(described.name) for row in rows]

@@ -126,8 +126,10 @@ def test_large_integers_stay_exact_beside_unreadable_ones(tmp_path):
     wide = Schema(name="Users", fields=(KEYS[0], Field(name="N", type="long", nullable=True)))
     _, table = imported(tmp_path, wide, "USER_ID,N\na,123456789012345678\nb,5.0\n")
     assert table["N"].tolist() == [123456789012345678, 5]
-    _, table = imported(tmp_path, wide, "USER_ID,N\na,+12\nb,?\n")
-    assert table["N"].tolist() == [12, pytest.approx(np.nan, nan_ok=True)]
+    _, table = imported(tmp_path, wide, "USER_ID,N\na,+123456789012345679\nb,?\n")
+    assert table["N"].tolist() == [123456789012345679, pd.NA] and table["N"].dtype == "Int64"
+    tables.write_csv(table, tmp_path / "users.csv")
+    assert (tmp_path / "users.csv").read_text() == "USER_ID,N\na,123456789012345679\nb,\n"
 
 
 def test_long_text_is_cut_and_shorter_in_chinese_and_japanese(tmp_path):

@@ -61,6 +61,28 @@ def test_an_export_has_the_times_that_were_sent_and_training_none_later_than_the
     assert trained["ahead"] == arrival.timestamp()
 
 
+SELLERS = {
+    "type": "record",
+    "name": "Items",
+    "namespace": "com.amazonaws.personalize.schema",
+    "fields": [{"name": "ITEM_ID", "type": "string"}, {"name": "SELLER", "type": ["null", "long"]}],
+    "version": "1.0",
+}
+
+
+def test_an_export_has_every_digit_of_large_numbers_beside_nulls(personalize):
+    items = personalize.dataset(personalize.group(), SELLERS)
+    assert personalize.load(items, pd.DataFrame({"ITEM_ID": ["i0"], "SELLER": [2**60 + 1]}), "full").status == "ACTIVE"
+    more = pd.DataFrame({"ITEM_ID": ["i1", "i2"], "SELLER": pd.array([123456789012345679, None], dtype="Int64")})
+    assert personalize.load(items, more, "more", "INCREMENTAL").status == "ACTIVE"
+    put = [{"itemId": "i3", "properties": '{"seller": 123456789012345678}'}, {"itemId": "i4"}]
+    personalize.put_items(dataset_arn=items, items=put)
+    export(personalize, items, "all", "ALL")
+    written = (personalize.data / "out" / "all" / "part-00000.csv").read_text().split()
+    bulk = ["i0,1152921504606846977", "i1,123456789012345679", "i2,"]
+    assert written == ["ITEM_ID,SELLER", *bulk, "i3,123456789012345678", "i4,"]
+
+
 def test_an_export_outside_the_named_folders_is_refused(personalize, dataset):
     with pytest.raises(InvalidInputException, match="elsewhere"):
         personalize.create_dataset_export_job(
