@@ -16,6 +16,7 @@ from lib.data.datasets import MAX_EVENT_TYPES, MIN_INTERACTIONS, MIN_USERS, Data
 from lib.data.schema import (
     IDS,
     KEYS,
+    LAST_SECOND,
     MAX_CATEGORIES,
     MAX_STRING_LENGTH,
     MIN_TEXT_FILLED,
@@ -115,7 +116,7 @@ def _seconds(name: str, times: pd.Series, done: list) -> pd.Series:
     numbers = pd.to_numeric(times, errors="coerce")
     _note(done, name, times.name, "unreadable", (numbers.isna() & times.notna()).sum())
     for unit, factor in (("nanoseconds", 10**9), ("microseconds", 10**6), ("milliseconds", 10**3)):
-        finer = (numbers.abs() > tables.LAST_SECOND * factor // 10**3).fillna(False).to_numpy(dtype=bool)
+        finer = (numbers.abs() > LAST_SECOND * factor // 10**3).fillna(False).to_numpy(dtype=bool)
         _note(done, name, times.name, f"{unit} turned into seconds", finer.sum())
         numbers = numbers.mask(finer, numbers // factor)
     return numbers

@@ -19,9 +19,11 @@ MAX_TEXT_LENGTH, MAX_CHINESE_OR_JAPANESE_LENGTH = 20_000, 7_000
 CHINESE_OR_JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 MIN_TEXT_FILLED = 0.85  # a textual column with less is not trained on
 MAX_CATEGORIES = 1000
+LAST_SECOND = 10**11  # the year 5138; what lies beyond is in milliseconds
 
 INTEGERS, REALS = ("int", "long"), ("float", "double")
 TYPES = ("string", *INTEGERS, *REALS, "boolean")
+LIMITS = {"int": 2**31, "long": 2**63, "float": 2.0**128, "double": math.inf}  # numbers of a type are nearer to 0
 
 # Dataset type, as it stands in ARNs -> the name of its Avro record, and the most columns of one's own it may have.
 RECORDS = {
@@ -51,6 +53,11 @@ class Field:
     @property
     def numeric(self) -> bool:
         return self.type in INTEGERS or self.type in REALS
+
+    @property
+    def time(self) -> bool:
+        """Whether values are epoch seconds."""
+        return self.numeric and self.name.endswith("TIMESTAMP")
 
     @property
     def max_length(self) -> int | None:
@@ -363,7 +370,8 @@ def row(schema: Schema, properties: Mapping[str, object]) -> dict[str, object]:
     """A record put through the API as a row of its dataset: column -> value of the column's type, or None.
 
     properties: in camelCase or in the schema's own spelling; numbers may come as text; what the schema lacks is left
-    out.  Raises ValueError for a value of another type, a value too long, or a missing one that cannot be null.
+    out.  Raises ValueError for a value of another type, a value too long, a time in milliseconds, or a missing value
+    that cannot be null.
     """
     given = {_folded(name): value for name, value in properties.items()}
     return {field.name: _value(field, given.get(_folded(field.name))) for field in schema.fields}
@@ -379,6 +387,10 @@ def _value(field: Field, value: object) -> object:
         raise ValueError(f"{field.name} is {json.dumps(value)[:80]}, expected {field.type}")
     if field.max_length is not None and len(converted) > field.max_length:
         raise ValueError(f"Length cannot be more than {field.max_length} characters for {field.name}")
+    if field.time and converted > LAST_SECOND:
+        raise ValueError(
+            f"{field.name} is {converted}, not in epoch seconds; it looks like milliseconds: divide by 1000"
+        )
     return cut(converted) if field.textual else converted
 
 
@@ -394,7 +406,7 @@ def _converted(field: Field, value: object) -> str | int | float | bool | None:
         return None
     try:
         if field.type in REALS:
-            return float(value) if math.isfinite(float(value)) else None
+            return float(value) if abs(float(value)) < LIMITS[field.type] else None
         return _whole(field, value)
     except (TypeError, ValueError, OverflowError):
         return None
@@ -408,7 +420,7 @@ def _whole(field: Field, value: object) -> int | None:
         if not float(value).is_integer() and field.name != "TIMESTAMP":
             return None
         number = int(float(value))
-    return number if abs(number) < 2 ** (31 if field.type == "int" else 63) else None
+    return number if abs(number) < LIMITS[field.type] else None
 
 
 def cut(text: str) -> str:

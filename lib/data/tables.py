@@ -27,12 +27,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lib.data.schema import INTEGERS, KEYS, REALS, Field, Schema, cut
+from lib.data.schema import INTEGERS, KEYS, LAST_SECOND, LIMITS, REALS, Field, Schema, cut
 
 BLOCK_BYTES = 8 << 20
 MIN_INTERACTIONS = 1000  # in one import job
 DAY = 86_400
-LAST_SECOND = 10**11  # the year 5138; what lies beyond is in milliseconds
 INTEGER = r"^[+-]?[0-9]{1,18}$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
@@ -217,7 +216,7 @@ class _Import:
                 n = pc.index(bad, True).as_py()
                 self.first_unreadable[column.name] = source, before + n, texts[n].as_py()
             self.unreadable[column.name] += n_bad
-            if column.name.endswith("TIMESTAMP"):
+            if column.time:
                 self._check_times(values, column.name, refuse)
         self.nulls[column.name] += values.null_count
         return values
@@ -295,7 +294,7 @@ def import_csv(
 def read(folders: Sequence[Path], columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Imported tables, one below the other in the order given; a column that an earlier import lacks is null there.
 
-    Text is of dtype str, integers int64, or float64 where some are null; booleans bool, or object where some are null.
+    Text is of dtype str, integers int64, or Int64 where some are null; booleans bool, or object where some are null.
     """
     files = [file for folder in folders for file in sorted(folder.glob("*.parquet"))]
     return _frame(pa.concat_tables([pq.read_table(file, columns=columns) for file in files], promote_options="default"))
@@ -459,7 +458,7 @@ def _numbers(texts: pa.Array, column: Field) -> pa.Array:
                 _matching(texts, INTEGER).cast(pa.int64()), _whole(_matching(texts, NUMBER).cast(pa.float64()), column)
             )
     if column.type in REALS:
-        return pc.if_else(pc.is_finite(values), values, None)
+        return pc.if_else(pc.less(pc.abs(values), LIMITS[column.type]), values, None)
     if column.type == "int":
         bounds = pc.min_max(values).as_py()
         if bounds["max"] is not None and (bounds["max"] >= 2**31 or bounds["min"] < -(2**31)):
@@ -551,4 +550,6 @@ def _empty(schema: Schema) -> pa.Table:
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    return table.to_pandas(self_destruct=True, split_blocks=True)
+    with_null = [name for name in table.column_names if table[name].type == pa.int64() and table[name].null_count]
+    exact = {name: table[name].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get) for name in with_null}
+    return table.to_pandas(self_destruct=True, split_blocks=True).assign(**exact)

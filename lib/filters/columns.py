@@ -5,16 +5,18 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 
-from lib.data.schema import Field, Schema
+from lib.data.schema import INTEGERS, REALS, Field, Schema
 
-Attribute = frozenset[str] | float
+Attribute = frozenset[str] | int | float
 """One value as conditions see it: its words (none: null), or a number (NaN: null)."""
 
-NUMERIC = ("int", "long", "float", "double")
+NUMERIC = (*INTEGERS, *REALS)
+ABSENT = np.int64(-(2**63))  # null among integers; none that can be put is so far from 0
 WRITTEN_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 KEPT_BYTES = 64 * 2**20  # of results of tests
 REPLACED = 1000  # rows kept beside the columns; each costs every new test about a microsecond
@@ -22,18 +24,18 @@ REPLACED = 1000  # rows kept beside the columns; each costs every new test about
 
 def attribute(field: Field, value: object) -> Attribute:
     """A stored value as conditions see it: ``A|B`` of a categorical field is two words, null is no word or NaN."""
-    null = value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+    null = _is_null(value)
     if field.type in NUMERIC:
-        return math.nan if null else float(value)
+        return math.nan if null else int(value) if field.type in INTEGERS else float(value)
     if null or field.type != "string":
         return frozenset()
     return frozenset(value.split("|")) - {""} if field.categorical else frozenset((value,))
 
 
-def holds(value: Attribute, operator: str, operands: Sequence[str | float]) -> bool:
+def holds(value: Attribute, operator: str, operands: Sequence[str | int | float]) -> bool:
     """Whether one value satisfies a test.  Null satisfies NOT IN and != alone."""
-    if isinstance(value, float):
-        return bool(_compare(np.float64(value), operator, operands))
+    if isinstance(value, (int, float)):
+        return bool(_compare(np.asarray(value), operator, operands))
     return value.isdisjoint(operands) == (operator in ("NOT IN", "!="))
 
 
@@ -41,12 +43,12 @@ class Column:
     """One column over all rows.  Built on the raw values; the index conditions need is made at the first one."""
 
     def __init__(self, field: Field, values: np.ndarray):
-        """values: (n,) object for strings (None is null), float64 for numbers (NaN is null)."""
+        """values: (n,), int64 for integers (ABSENT is null), float64 for reals (NaN is null), object (None is null)."""
         self.field = field
         self.values = values
         self._rows_of: dict[str, np.ndarray] | None = None
 
-    def test(self, operator: str, operands: Sequence[str | float]) -> np.ndarray:
+    def test(self, operator: str, operands: Sequence[str | int | float]) -> np.ndarray:
         """(n,) bool: the rows whose value satisfies the test."""
         if self.field.type in NUMERIC:
             return _compare(self.values, operator, operands)
@@ -94,12 +96,10 @@ class Columns:
         for described in schema.fields:
             if described.name not in table:
                 continue
+            values, cells = _nulls(described, n_rows), table[described.name]
             if described.type in NUMERIC:
-                values = np.full(n_rows, np.nan)
-                values[rows] = table[described.name].to_numpy(dtype=np.float64, na_value=np.nan)
+                values[rows] = cells.to_numpy(dtype=values.dtype, na_value=_null(described))
             else:
-                values = np.full(n_rows, None, dtype=object)
-                cells = table[described.name]
                 values[rows] = cells.astype(object).where(cells.notna(), None).to_numpy()
             columns[described.name.upper()] = Column(described, values)
         return cls(n_rows, columns)
@@ -114,14 +114,21 @@ class Columns:
         """The same with nothing kept beside the columns; they are copied and will be indexed anew."""
         columns = {}
         for name, column in self.columns.items():
-            null = math.nan if column.field.type in NUMERIC else None
-            values = np.full(self.n_rows, null, dtype=column.values.dtype)
+            values = _nulls(column.field, self.n_rows)
             values[: len(column.values)] = column.values
-            for row, cells in self.replaced.items():
-                value = cells.get(name)
-                values[row] = null if value is None else value
+            values[list(self.replaced)] = self._beside(name)
             columns[name] = Column(column.field, values)
         return Columns(self.n_rows, columns)
+
+    def _beside(self, name: str) -> np.ndarray:
+        """The raw values of the rows that are kept beside a column, in their order."""
+        described = self.columns[name].field
+        values = _nulls(described, len(self.replaced))
+        for n, cells in enumerate(self.replaced.values()):
+            value = cells.get(name)
+            if value is not None:
+                values[n] = value
+        return values
 
     def value(self, name: str, row: int) -> object:
         """The raw value, None for null."""
@@ -131,7 +138,7 @@ class Columns:
         if column is None or row >= len(column.values):
             return None
         value = column.values[row]
-        return None if isinstance(value, float) and math.isnan(value) else value
+        return None if _is_null(value) else value
 
     def text(self, name: str, row: int) -> str | None:
         """The value as metadata of an answer gives it, None for null."""
@@ -140,7 +147,7 @@ class Columns:
             return value
         if isinstance(value, bool):
             return "true" if value else "false"
-        whole = self.columns[name].field.type in ("int", "long")
+        whole = self.columns[name].field.type in INTEGERS
         return str(int(value)) if whole else repr(float(value))
 
     def attribute(self, name: str, row: int) -> Attribute:
@@ -148,7 +155,7 @@ class Columns:
         column = self.columns.get(name)
         return frozenset() if column is None else attribute(column.field, self.value(name, row))
 
-    def test(self, name: str, operator: str, operands: Sequence[str | float]) -> np.ndarray:
+    def test(self, name: str, operator: str, operands: Sequence[str | int | float]) -> np.ndarray:
         """(n_rows,) bool, read only: the rows whose value satisfies the test.  Raises ValueError for a bad operand."""
         key = (name, operator, *operands)
         mask = self._kept.get(key)
@@ -160,44 +167,70 @@ class Columns:
                 self._kept.popitem(last=False)
         return mask
 
-    def _test(self, name: str, operator: str, operands: Sequence[str | float]) -> np.ndarray:
+    def _test(self, name: str, operator: str, operands: Sequence[str | int | float]) -> np.ndarray:
         column = self.columns.get(name)
         if column is None:
             return np.full(self.n_rows, operator in ("NOT IN", "!="))
         known = column.test(operator, operands)
         mask = np.zeros(self.n_rows, dtype=bool)
         mask[: len(known)] = known
+        if self.replaced and column.field.type in NUMERIC:
+            mask[list(self.replaced)] = _compare(self._beside(name), operator, operands)
+            return mask
         for row in self.replaced:
             mask[row] = holds(self.attribute(name, row), operator, operands)
         return mask
 
 
-def number(text: str) -> float:
-    """The number an operand stands for.  Raises ValueError."""
+def number(text: str) -> int | float:
+    """The number an operand stands for, to the last digit if it is whole.  Raises ValueError."""
     value = float(text) if WRITTEN_NUMBER.fullmatch(text) else math.inf
     if math.isinf(value):
         raise ValueError(f"{text!r} is not a number")
-    return value
+    return int(Decimal(text)) if value.is_integer() else value
 
 
-def _compare(values: np.ndarray, operator: str, operands: Sequence[str | float]) -> np.ndarray:
-    """NaN, on either side, satisfies != and NOT IN alone, as null should."""
-    numbers = [operand if isinstance(operand, float) else number(operand) for operand in operands]
+def _null(field: Field) -> np.int64 | float | None:
+    """What stands for null among the values of a column."""
+    return ABSENT if field.type in INTEGERS else math.nan if field.type in REALS else None
+
+
+def _nulls(field: Field, n_rows: int) -> np.ndarray:
+    kind = np.int64 if field.type in INTEGERS else np.float64 if field.type in REALS else object
+    return np.full(n_rows, _null(field), dtype=kind)
+
+
+def _is_null(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or value is pd.NA or value == ABSENT
+
+
+def _compare(values: np.ndarray, operator: str, operands: Sequence[str | int | float]) -> np.ndarray:
+    """Null, on either side, satisfies != and NOT IN alone."""
+    numbers = [number(operand) if isinstance(operand, str) else operand for operand in operands]
     match operator:
-        case "IN":
-            return np.isin(values, numbers)
-        case "NOT IN":
-            return ~np.isin(values, numbers)
-        case "=":
-            return values == numbers[0]
-        case "!=":
-            return values != numbers[0]
+        case "IN" | "NOT IN" | "=" | "!=":
+            found = _among(values, numbers)
         case "<":
-            return values < numbers[0]
+            found = values < numbers[0]
         case "<=":
-            return values <= numbers[0]
+            found = values <= numbers[0]
         case ">":
-            return values > numbers[0]
+            found = values > numbers[0]
         case ">=":
-            return values >= numbers[0]
-    raise ValueError(f"{operator!r} is no operator")
+            found = values >= numbers[0]
+        case _:
+            raise ValueError(f"{operator!r} is no operator")
+    if values.dtype == np.int64:
+        found &= values != ABSENT
+    return ~found if operator in ("NOT IN", "!=") else found
+
+
+def _among(values: np.ndarray, numbers: Sequence[int | float]) -> np.ndarray:
+    """Which values are one of these numbers; integers are compared as such, to the last digit."""
+    if len(numbers) == 1:
+        return values == numbers[0]
+    if values.dtype == np.int64:
+        return np.isin(values, np.array([int(n) for n in numbers if n % 1 == 0 and abs(n) < 2**63], dtype=np.int64))
+    return np.isin(values, np.array(numbers, dtype=np.float64))

@@ -213,7 +213,7 @@ class _Request:
             _explained(condition, lambda: [number(one) for one in operands if isinstance(one, str)])
         return _explained(condition, lambda: holds(value, condition.operator, operands))
 
-    def operands(self, condition: Condition) -> Sequence[str | float]:
+    def operands(self, condition: Condition) -> Sequence[str | int | float]:
         match condition.operands:
             case Placeholder(name):
                 values = self.values[name]
@@ -224,7 +224,7 @@ class _Request:
                 return values
             case CurrentItem(column):
                 value = frozenset() if self.current_item is None else self.columns.attribute(column, self.current_item)
-                return (value,) if isinstance(value, float) else tuple(sorted(value)) or (math.nan,)
+                return (tuple(sorted(value)) or (math.nan,)) if isinstance(value, frozenset) else (value,)
         return condition.operands
 
 

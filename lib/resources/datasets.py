@@ -214,18 +214,24 @@ def remembered_from(account: Account) -> float:
     return account.now().timestamp() - DAY * account.quotas["days_that_filters_remember"]
 
 
-def table(tx: Connection, account: Account, dataset: Dataset, ingestion_mode: str) -> pd.DataFrame:
-    """A dataset's rows: those imported (BULK), those put one by one (PUT), or both (ALL); of one id the last counts."""
+def table(
+    tx: Connection, account: Account, dataset: Dataset, ingestion_mode: str, *, as_sent: bool = False
+) -> pd.DataFrame:
+    """A dataset's rows: those imported (BULK), those put one by one (PUT), or both (ALL); of one id the last counts.
+
+    as_sent: live interactions have the times that were sent; else none is later than its arrival.
+    """
     schema = records.get(tx, account, Schema, dataset.schema_arn).parsed()
     key = avro.KEYS.get(schema.name)
     bulk = put = events.frame([], schema)
     if ingestion_mode != "PUT" and dataset.parts:
         bulk = tables.read([account.store.files.path(part) for part in dataset.parts])
-        bulk = bulk.reindex(columns=list(schema.columns))
+        new = [column.name for column in schema.fields if column.type in avro.INTEGERS and column.name not in bulk]
+        bulk = bulk.reindex(columns=list(schema.columns)).astype(dict.fromkeys(new, "Int64"))
         if len(dataset.parts) > 1:  # within one import all rows differ
             bulk = combine(bulk.iloc[:0], bulk, key)
     if ingestion_mode != "BULK" and key is None:
-        put = events.interactions(tx, dataset.dataset_arn, schema)
+        put = events.interactions(tx, dataset.dataset_arn, schema, as_sent=as_sent)
     elif ingestion_mode != "BULK":
         rows, _ = events.records(tx, dataset.dataset_arn)
         put = events.frame(list(rows.values()), schema)

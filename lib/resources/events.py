@@ -20,7 +20,6 @@ from lib.store import events
 from lib.store.commits import Outdated
 
 MAX_EVENT_BYTES = 10 * 1024
-LATEST = 10**11  # seconds; beyond the year 5000 it is milliseconds
 ACTION_EVENT_TYPES = {"viewed": "VIEWED", "taken": "TAKEN", "nottaken": "NOT_TAKEN"}
 MEMBERS = (  # of an event, that are columns too
     "eventtype",
@@ -210,7 +209,7 @@ def _event(
     if size > MAX_EVENT_BYTES:
         raise InvalidInputException(f"{where} is {size} bytes large, at most {MAX_EVENT_BYTES} are allowed.")
     sent_at = event["sentAt" if "sentAt" in event else "timestamp"].timestamp()
-    if not 0 <= sent_at <= LATEST:
+    if not 0 <= sent_at <= avro.LAST_SECOND:
         raise InvalidInputException(f"{where}: the time is {sent_at:.0f}, expected seconds since 1970; divide by 1000.")
     folded = {name.replace("_", "").lower(): value for name, value in properties.items()} if properties else {}
     item_id = event.get("itemId", event.get("actionId", folded.get("itemid")))

@@ -97,6 +97,12 @@ live_records = Table(
 )
 
 
+# A clock of a client that runs ahead must not make all that others did look old: no event is later than its arrival.
+_SENT_AT = case(
+    (live_events.c.sent_at > live_events.c.received_at, live_events.c.received_at), else_=live_events.c.sent_at
+).label("sent_at")
+_READ = {**live_events.c, "sent_at": _SENT_AT}
+
 # Statements on the way of every request are made once: making one costs more than running it.
 _SEEN = select(live_events.c.event_id).where(
     live_events.c.dataset_arn == bindparam("dataset_arn"), live_events.c.event_id.in_(bindparam("ids", expanding=True))
@@ -108,7 +114,7 @@ _USERS = select(live_sessions.c.session_id, live_sessions.c.user_id).where(
 _NAMED = ("sequence", "session_id", "user_id", "event_type", "sent_at", "item_id", "received_at")
 # Two indexed searches: one with OR would be free to walk the whole dataset.
 _OF_OWNER = [
-    select(*(live_events.c[name] for name in _NAMED))
+    select(*(_READ[name] for name in _NAMED))
     .where(
         live_events.c.dataset_arn == bindparam("dataset_arn"),
         owner == bindparam("owner"),
@@ -121,7 +127,7 @@ _OF_OWNER = [
 _NEWEST = union_all(*(select(query.subquery()) for query in _OF_OWNER))
 _LIST = ("sequence", "session_id", "user_id", "item_id", "sent_at", "received_at", "impression", "recommendation_id")
 _AFTER = (
-    select(*(live_events.c[name] for name in _LIST))
+    select(*(_READ[name] for name in _LIST))
     .where(
         live_events.c.dataset_arn == bindparam("dataset_arn"),
         live_events.c.sequence > bindparam("sequence"),
@@ -160,7 +166,7 @@ _MOVE = (
 class LiveEvent:
     """One event.  item_id: an item, or an action.  row: the dataset's columns, but for the user's.  Epoch seconds.
 
-    received_at: when it arrived, of one that is kept.
+    received_at: when it arrived, of one that is kept; sent_at is then no later than that.
     """
 
     session_id: str
@@ -210,7 +216,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """An event as it arrived.  sequence: grows with every event.  sent_at, received_at: epoch seconds."""
+    """An event as it arrived.  sequence: grows with every event.  sent_at <= received_at, epoch seconds."""
 
     sequence: int
     event_type: str
@@ -261,7 +267,6 @@ def append_all(tx: Connection, calls: Sequence[Sent]) -> None:
                 )
                 if event.event_id is not None:
                     seen.add(event.event_id)
-        # A clock of a client that runs ahead must not make the whole catalogue look old.
         _moved(tx, dataset_arn, max(min(call.received_at, max(event.sent_at for event in call.events)) for call in its))
     insert(tx, live_events, rows)
 
@@ -316,20 +321,27 @@ def arrivals(tx: Connection, dataset_arn: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([user for user, _ in rows], dtype=str), np.array([at for _, at in rows], dtype=np.float64)
 
 
-def interactions(tx: Connection, dataset_arn: str, schema: Schema, *, anonymous: bool = False) -> pd.DataFrame:
+def interactions(
+    tx: Connection, dataset_arn: str, schema: Schema, *, anonymous: bool = False, as_sent: bool = False
+) -> pd.DataFrame:
     """Live interactions as rows of the dataset, oldest first, once each; without an item they do not count.
 
     anonymous: with the events of sessions that never met a user, under the session's id (training leaves them out).
+    as_sent: with the times that were sent; else none is later than its arrival.
     """
     table = live_events.c
-    query = select(table.user_id, table.session_id, table.row).where(
+    query = select(table.user_id, table.session_id, table.row, table.received_at).where(
         table.dataset_arn == dataset_arn, table.repeated.is_(False), table.item_id.is_not(None)
     )
     if not anonymous:
         query = query.where(table.user_id.is_not(None))
     rows = [
-        {**row, "USER_ID": session_id if user_id is None else user_id}
-        for user_id, session_id, row in tx.execute(query.order_by(table.sequence))
+        {
+            **row,
+            "USER_ID": session_id if user_id is None else user_id,
+            "TIMESTAMP": row["TIMESTAMP"] if as_sent else min(row["TIMESTAMP"], int(received_at)),
+        }
+        for user_id, session_id, row, received_at in tx.execute(query.order_by(table.sequence))
     ]
     return (
         frame(rows, schema)
@@ -388,7 +400,7 @@ def arrived(tx: Connection, dataset_arn: str, after: int, until: float, limit: i
     """The oldest events beyond a sequence number that arrived before ``until`` (epoch seconds), each event id once."""
     table = live_events.c
     query = (
-        select(*(table[name] for name in Arrived.__dataclass_fields__))
+        select(*(_READ[name] for name in Arrived.__dataclass_fields__))
         .where(
             table.dataset_arn == dataset_arn,
             table.sequence > after,
@@ -456,7 +468,7 @@ def frame(rows: Sequence[Mapping[str, object]], schema: Schema) -> pd.DataFrame:
         "float": "float64",
         "double": "float64",
     }
-    with_null = {"int64": "float64", "bool": "object"}
+    with_null = {"int64": "Int64", "bool": "object"}
     columns = {}
     for described in schema.fields:
         values = [row.get(described.name) for row in rows]

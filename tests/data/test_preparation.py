@@ -191,7 +191,7 @@ def test_an_export_is_read_back_as_it_was(tmp_path):
     users = pd.DataFrame(
         {"USER_ID": ["007", "a", "b"], "AGE": [30.0, None, 50.0], "NOTE": ['say "x", \\', None, "é\n"]}
     )
-    written = small(users=users)
+    written = small(users=users.astype({"AGE": "Int64"}))
     read = preparation.read_export(preparation.export(written, tmp_path))
     for name in ("interactions", "items", "users"):
         pd.testing.assert_frame_equal(getattr(read, name), getattr(written, name))

@@ -239,11 +239,29 @@ def test_a_value_put_becomes_the_columns_type(kind, given, expected):
 
 @pytest.mark.parametrize(
     "kind, given",
-    [("int", 2**31), ("int", "2006-2007"), ("int", 1.5), ("float", "inf"), ("boolean", 1), ("string", ["a"])],
+    [
+        ("int", 2**31),
+        ("int", "2006-2007"),
+        ("int", 1.5),
+        ("float", "inf"),
+        ("float", 1e39),
+        ("double", "nan"),
+        ("boolean", 1),
+        ("string", ["a"]),
+    ],
 )
 def test_a_value_of_another_type_is_refused(kind, given):
     with pytest.raises(ValueError, match=f"A is .*, expected {kind}"):
         schema.row(items(Field(name="A", type=kind)), {"itemId": "x", "a": given})
+
+
+def test_a_time_put_is_in_seconds_and_may_lie_in_the_past():
+    made = Schema(name="Items", fields=(Field(name="CREATION_TIMESTAMP", type="long"),))
+    for seconds in (-86_400, schema.LAST_SECOND):
+        assert schema.row(made, {"creationTimestamp": seconds}) == {"CREATION_TIMESTAMP": seconds}
+    for milliseconds in (1_795_379_455_000, "1795379455000", 2**62):
+        with pytest.raises(ValueError, match=r"CREATION_TIMESTAMP is .*, not in epoch seconds.*divide by 1000"):
+            schema.row(made, {"creationTimestamp": milliseconds})
 
 
 def test_a_missing_value_needs_a_column_that_can_be_null():

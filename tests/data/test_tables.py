@@ -113,12 +113,23 @@ def test_text_in_a_number_s_place_is_null_and_counted(tmp_path):
     assert summary.nulls["YEAR"] == 4
 
 
+def test_a_number_beyond_what_its_type_holds_is_null(tmp_path):
+    fields = (KEYS[0], *(Field(name=kind.upper(), type=kind, nullable=True) for kind in ("float", "double")))
+    text = "USER_ID,FLOAT,DOUBLE\na,3.4e38,1e308\nb,-1e39,1e309\n"
+    summary, table = imported(tmp_path, Schema(name="Users", fields=fields), text)
+    assert table["FLOAT"].tolist() == [3.4e38, pytest.approx(np.nan, nan_ok=True)]
+    assert table["DOUBLE"].tolist() == [1e308, pytest.approx(np.nan, nan_ok=True)]
+    assert summary.unreadable == {"DOUBLE": 1, "FLOAT": 1}
+
+
 def test_large_integers_stay_exact_beside_unreadable_ones(tmp_path):
     wide = Schema(name="Users", fields=(KEYS[0], Field(name="N", type="long", nullable=True)))
     _, table = imported(tmp_path, wide, "USER_ID,N\na,123456789012345678\nb,5.0\n")
     assert table["N"].tolist() == [123456789012345678, 5]
-    _, table = imported(tmp_path, wide, "USER_ID,N\na,+12\nb,?\n")
-    assert table["N"].tolist() == [12, pytest.approx(np.nan, nan_ok=True)]
+    _, table = imported(tmp_path, wide, "USER_ID,N\na,+123456789012345679\nb,?\n")
+    assert table["N"].tolist() == [123456789012345679, pd.NA] and table["N"].dtype == "Int64"
+    tables.write_csv(table, tmp_path / "users.csv")
+    assert (tmp_path / "users.csv").read_text() == "USER_ID,N\na,123456789012345679\nb,\n"
 
 
 def test_long_text_is_cut_and_shorter_in_chinese_and_japanese(tmp_path):

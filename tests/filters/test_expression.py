@@ -344,6 +344,39 @@ def test_put_rows_replace_and_add_without_touching_the_rest(columns):
     assert passed(before) == passed(parse(VALID[6]).allowed(columns)) == "ab"
 
 
+SELLERS = Schema(name="Items", fields=(ITEMS["ITEM_ID"], Field(name="SELLER", type="long", nullable=True)))
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("= 123456789012345678", "ac"),
+        ("!= 123456789012345678", "bde"),
+        ("= 123456789012345678.0", "ac"),
+        ("IN ($S)", "ac"),
+        ("IN (123456789012345678, 7)", "ac"),
+        ("NOT IN (123456789012345678, 7)", "bde"),
+        ("< 123456789012345679", "ac"),
+        ("<= 123456789012345679", "abcd"),
+        ("> 123456789012345678", "bd"),
+        ("> 0.5", "abcd"),
+        ("< 1000000000000000000000000", "abcd"),
+        ('IN ("1e30", 0.5)', ""),
+        ("= CurrentItem.SELLER", "ac"),
+    ],
+)
+def test_integers_compare_to_the_last_digit_beside_nulls(text, expected):
+    first, second = 123456789012345678, 123456789012345679
+    table = pd.DataFrame({"ITEM_ID": list("abe"), "SELLER": pd.array([first, second, None], dtype="Int64")})
+    columns = Columns.of(table, SELLERS, np.array([0, 1, 4]), 5)
+    columns = columns.put({2: {"SELLER": first}, 3: {"SELLER": second}})
+    wanted = parse(f"INCLUDE ItemID WHERE Items.SELLER {text}")
+    values = {"S": f'"{first}"'} if wanted.placeholders else None
+    for stored in (columns, columns._folded()):
+        assert passed(wanted.allowed(stored, values=values, current_item=0)) == expected
+        assert [stored.text("SELLER", row) for row in (1, 2, 4)] == [str(second), str(first), None]
+
+
 def test_thousands_of_put_rows_are_answered_like_few(columns):
     for n in range(5, 3000, 100):
         columns = columns.put({row: {"GENRES": "Jazz", "PRICE": float(row)} for row in range(n, n + 100)})

@@ -130,6 +130,25 @@ def test_bad_actions_train_to_finite_scores(change):
 
 
 @pytest.mark.parametrize("name", LARGE)
+def test_integers_with_gaps_train_as_the_same_reals_do(name):
+    def shop(kind):
+        gaps = {
+            "items": {"PRICE": some(3, None, 5, 8), "CREATION_TIMESTAMP": some(NEWEST - 10**6, None, NEWEST - 10**5)},
+            "users": {"YEAR": some(1980, 1999, None)},
+            "actions": {"VALUE": [1, None, 3]},
+            "interactions": {"POSITION": (some(1, None, 2, 7) * len(EVENTS))[: len(EVENTS)]},
+        }
+        tables = {
+            table: getattr(SHOP, table).assign(**{name: pd.array(cells, kind) for name, cells in columns.items()})
+            for table, columns in gaps.items()
+        }
+        return replace(SHOP, **tables, schemas={})
+
+    found, expected = (everybody(fitted(name, shop(kind)), shop(kind)) for kind in ("Int64", "float64"))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", LARGE)
 def test_a_robot_is_one_user_among_others(name):
     n = 20_000
     rng = np.random.default_rng(2)

@@ -147,6 +147,15 @@ def test_metrics_tell_how_well_actions_are_foreseen(offers):
     assert metrics["area_under_the_curve"] > 0.6
 
 
+def test_a_clock_that_runs_ahead_does_not_end_what_training_learns(personalize):
+    now = int(personalize.clock.time.timestamp())
+    offers = Offers(personalize, met().eval(f"TIMESTAMP = TIMESTAMP + {now - NEWEST}"))
+    offers.tell("u0", "card", "Taken", ago=timedelta(days=-75 * 365))
+    version = offers.personalize.version(offers.solution)
+    metrics = offers.personalize.get_solution_metrics(solution_version_arn=version)["metrics"]
+    assert metrics["area_under_the_curve"] > 0.5  # which is a guess
+
+
 def test_what_a_user_does_about_an_action_changes_the_next_answer(offers):
     before = {action["actionId"]: action["score"] for action in offers.ask("u0")}
     for _ in range(6):

@@ -125,6 +125,13 @@ def test_a_window_is_counted_once_when_it_is_over(personalize):
     assert second - first == attribution.WINDOW
 
 
+def test_an_event_from_the_future_counts_in_the_window_it_arrived_in(personalize):
+    shop = Shop(personalize, [WATCHES])
+    shop.buy("i1", "watch", sentAt=personalize.clock.time.replace(year=2100))
+    shop.wait()
+    assert pd.read_csv(shop.files()[0])["TIMESTAMP"].item() <= personalize.clock.time.timestamp()
+
+
 def test_the_named_source_wins_over_the_recommendation(personalize):
     shop = Shop(personalize, [PAID])
     arn = "arn:aws:personalize:us-east-1:123456789012:campaign/c"

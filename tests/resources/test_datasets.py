@@ -2,8 +2,10 @@
 
 import copy
 
+import pandas as pd
 import pytest
 
+from lib.resources import datasets
 from lib.resources.errors import (
     InvalidInputException,
     ResourceAlreadyExistsException,
@@ -72,6 +74,20 @@ def test_an_update_of_the_schema_takes_effect_when_it_is_active(personalize):
     personalize.clock.wait()
     after = personalize.describe_dataset(dataset_arn=dataset)["dataset"]
     assert after.latest_dataset_update.status == "ACTIVE" and after.schema_arn == wider
+
+
+def test_a_large_number_put_into_a_new_column_keeps_its_digits(personalize):
+    group = personalize.group()
+    dataset = personalize.dataset(group, ITEMS)
+    old = pd.DataFrame({"ITEM_ID": ["old"], "GENRE": ["Jazz"]})
+    assert personalize.load(dataset, old, "old").status == "ACTIVE"
+    wider = personalize.schema(with_column(["null", "long"]), "wider")
+    personalize.update_dataset(dataset_arn=dataset, schema_arn=wider)
+    personalize.clock.wait()
+    new = {"itemId": "new", "properties": '{"price": 123456789012345679}'}
+    personalize.put_items(dataset_arn=dataset, items=[new])
+    prices = datasets.load(personalize.account, group).items.set_index("ITEM_ID")["PRICE"]
+    assert prices["new"] == 123456789012345679 and prices.isna()["old"]
 
 
 def test_the_interactions_schema_cannot_change(personalize):

@@ -258,6 +258,13 @@ def test_records_that_cannot_be_kept_are_refused(events):
     assert events.trained_on().items.empty
 
 
+def test_a_put_time_in_milliseconds_is_refused_as_an_imported_one_is(events):
+    items = events.dataset(avro("Items", text("ITEM_ID"), optional("CREATION_TIMESTAMP", "long")))
+    with pytest.raises(InvalidInputException, match=r"items\[0\]: CREATION_TIMESTAMP is 1795379455000.*divide by 1000"):
+        late = '{"creationTimestamp": 1795379455000}'
+        events.personalize.put_items(dataset_arn=items, items=[{"itemId": "a", "properties": late}])
+
+
 def test_a_dataset_that_is_still_being_made_takes_no_items(events):
     schema = events.personalize.schema(ITEMS, "items-schema")
     arn = events.personalize.create_dataset(

@@ -1,8 +1,11 @@
 """Rows leave: as CSV, or for good."""
 
+from datetime import UTC, datetime
+
 import pandas as pd
 import pytest
 
+from lib.resources import datasets
 from lib.resources.errors import InvalidInputException
 from lib.store import events
 from tests.resources.workflow import interactions
@@ -43,6 +46,41 @@ def test_exports_tell_imported_rows_from_put_ones(personalize, dataset):
     assert lengths == [1000, 2, 1002]
     exported = pd.read_csv(personalize.data / "out" / "bulk" / "part-00000.csv")
     pd.testing.assert_frame_equal(exported, interactions())
+
+
+def test_an_export_has_the_times_that_were_sent_and_training_none_later_than_their_arrival(personalize, dataset):
+    group = personalize.list_dataset_groups()["datasetGroups"][0].dataset_group_arn
+    tracking_id = personalize.create_event_tracker(name="t", dataset_group_arn=group)["trackingId"]
+    personalize.clock.wait()
+    arrival, sent = personalize.clock.time, datetime(2100, 1, 1, tzinfo=UTC)
+    event = {"eventType": "click", "itemId": "i1", "sentAt": sent}
+    personalize.put_events(tracking_id=tracking_id, session_id="s", user_id="ahead", event_list=[event])
+    exported = export(personalize, dataset, "sent", "ALL").set_index("USER_ID")["TIMESTAMP"]
+    assert exported["ahead"] == sent.timestamp()
+    trained = datasets.load(personalize.account, group).interactions.set_index("USER_ID")["TIMESTAMP"]
+    assert trained["ahead"] == arrival.timestamp()
+
+
+SELLERS = {
+    "type": "record",
+    "name": "Items",
+    "namespace": "com.amazonaws.personalize.schema",
+    "fields": [{"name": "ITEM_ID", "type": "string"}, {"name": "SELLER", "type": ["null", "long"]}],
+    "version": "1.0",
+}
+
+
+def test_an_export_has_every_digit_of_large_numbers_beside_nulls(personalize):
+    items = personalize.dataset(personalize.group(), SELLERS)
+    assert personalize.load(items, pd.DataFrame({"ITEM_ID": ["i0"], "SELLER": [2**60 + 1]}), "full").status == "ACTIVE"
+    more = pd.DataFrame({"ITEM_ID": ["i1", "i2"], "SELLER": pd.array([123456789012345679, None], dtype="Int64")})
+    assert personalize.load(items, more, "more", "INCREMENTAL").status == "ACTIVE"
+    put = [{"itemId": "i3", "properties": '{"seller": 123456789012345678}'}, {"itemId": "i4"}]
+    personalize.put_items(dataset_arn=items, items=put)
+    export(personalize, items, "all", "ALL")
+    written = (personalize.data / "out" / "all" / "part-00000.csv").read_text().split()
+    bulk = ["i0,1152921504606846977", "i1,123456789012345679", "i2,"]
+    assert written == ["ITEM_ID,SELLER", *bulk, "i3,123456789012345678", "i4,"]
 
 
 def test_an_export_outside_the_named_folders_is_refused(personalize, dataset):

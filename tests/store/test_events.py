@@ -164,6 +164,11 @@ def test_an_event_from_the_future_counts_as_of_its_arrival(store):
     append(store, click("a", 5000, user="u"))
     with store.read() as tx:
         assert events.state(tx, [CLICKS]) == {CLICKS: events.Live(1, 1000)}
+        assert [event.sent_at for event in events.newest(tx, CLICKS, "u")] == [1000]
+        assert [event.at for event in events.after(tx, CLICKS, 0)[0]] == [1000]
+        assert [event.sent_at for event in events.arrived(tx, CLICKS, 0, 2000, 10)] == [1000]
+    assert training_rows(store) == [("u", "a", 1000)]
+    assert training_rows(store, as_sent=True) == [("u", "a", 5000)]
 
 
 def test_nothing_is_left_of_a_forgotten_dataset(store):
