@@ -4,7 +4,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NoReturn
@@ -129,6 +129,10 @@ class Filter:
     def placeholders(self) -> frozenset[str]:
         """Names that a request may bring values for."""
         return frozenset(name for e in self.expressions for name in e.placeholders)
+
+    def chained(self, other: "Filter") -> "Filter":
+        """With the expressions of another filter, which chooses among the same, behind these; of any length."""
+        return replace(self, text=f"{self.text} | {other.text}", expressions=self.expressions + other.expressions)
 
     def reads(self, dataset: str) -> bool:
         """Whether a condition is about this dataset: INTERACTIONS, CURRENTUSER, CURRENTITEM, …"""
