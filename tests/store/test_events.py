@@ -26,11 +26,11 @@ def store(place):
     store.close()
 
 
-def click(item, at, *, user=None, session="s", event_id=None, **columns):
+def click(item, at, *, user=None, session="s", event_id=None, event_type="click", **columns):
     return LiveEvent(
         session_id=session,
         user_id=user,
-        event_type="click",
+        event_type=event_type,
         sent_at=at,
         item_id=item,
         event_id=event_id,
@@ -62,19 +62,34 @@ def test_the_newest_events_of_a_user_come_oldest_first(store):
     assert items_of(store, "nobody") == []
 
 
+def test_the_newest_events_of_each_type_come_however_many_there_are_of_others(store):
+    append(store, click("bought", 1, user="u", event_type="purchase"), click("again", 2, user="u", event_id="e"))
+    append(store, *(click(f"i{n}", n, user="u", event_id="e") for n in range(5)))
+    append(store, *(click(f"i{n}", n, user="u") for n in range(5)))
+    append(store, *(click(f"s{n}", n, session="u", event_type="view") for n in range(5)))
+    assert items_of(store, "u", limit=2) == ["bought", "i3", "i4", "s3", "s4"]
+
+
 def test_a_session_answers_for_itself_before_login_and_its_user_has_it_after(store):
     append(store, click("a", 1))
     assert items_of(store, "s") == ["a"]
     assert items_of(store, "u") == []
     append(store, click("b", 2, user="u"), click("c", 3))
     assert items_of(store, "u") == ["a", "b", "c"]
-    assert items_of(store, "s") == ["a", "b", "c"]
+    assert items_of(store, "s") == ["a", "c"]
 
 
 def test_a_session_belongs_to_the_first_user_it_meets(store):
     append(store, click("a", 1), click("b", 2, user="u"), click("c", 3, user="v"), click("d", 4))
     assert items_of(store, "u") == ["a", "b", "d"]
     assert items_of(store, "v") == ["c"]
+
+
+def test_a_users_events_answer_for_no_other_user_whose_id_is_their_sessions(store):
+    append(store, click("a", 1, user="alice", session="7"), click("b", 2, user="7"))
+    assert items_of(store, "7") == ["b"]
+    append(store, click("c", 3, session="7"))
+    assert items_of(store, "7") == ["b", "c"] and items_of(store, "alice") == ["a", "c"]
 
 
 def test_training_leaves_out_sessions_that_never_met_a_user(store):
