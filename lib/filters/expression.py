@@ -302,6 +302,10 @@ def check(
             other = _kind(parsed, condition.position, schemas, "ITEMS", operands.column)
             if other != kind:
                 _refuse(parsed.text, condition.position, f"{condition.column} holds {kind}s, CurrentItem's a {other}")
+        elif isinstance(operands, tuple) and "*" in operands:
+            if len(operands) > 1 or not dataset.endswith("INTERACTIONS"):
+                said = '"*" stands for any event type: it goes with EVENT_TYPE only, and alone in its list'
+                _refuse(parsed.text, condition.position, said)
         elif kind == "number" and not isinstance(operands, Placeholder):
             for operand in operands:
                 try:
@@ -398,8 +402,6 @@ class _Reader:
         if dataset.endswith("INTERACTIONS") and operator not in ("IN", "NOT IN", "="):
             _refuse(self.text, source.start_pos, f"expected IN or NOT IN after EVENT_TYPE, but found {operator}")
         operands = self.operands(value, operator)
-        if operands == ("*",) and not dataset.endswith("INTERACTIONS"):
-            _refuse(self.text, source.start_pos, '"*" stands for any event type and goes with EVENT_TYPE only')
         if dataset.endswith("INTERACTIONS") and isinstance(operands, CurrentItem):
             _refuse(self.text, source.start_pos, "EVENT_TYPE cannot be compared with CurrentItem")
         return Condition(dataset, column, operator, operands, source.start_pos)
