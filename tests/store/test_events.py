@@ -151,28 +151,49 @@ def test_the_state_moves_with_every_put_and_knows_the_newest_event(store):
     assert state == {CLICKS: events.Live(2, 7), ITEMS: events.Live(1, None)}
 
 
+def steps(store, search):
+    """Instructions of SQLite that a search takes."""
+    counted = []
+    with store.read() as tx:
+        database = tx.connection.driver_connection
+        database.set_progress_handler(lambda: counted.append(1), 1)
+        search(tx)
+        database.set_progress_handler(None, 1)
+    return len(counted)
+
+
 def test_what_came_since_is_read_without_looking_at_what_was_there(tmp_path):
     store = Store.open(tmp_path)
 
-    def steps():
-        """Instructions of SQLite that it takes to hear of the last event, and to find it by its id."""
-        counted = []
-        with store.read() as tx:
-            last = events.last_event(tx, CLICKS)
-            database = tx.connection.driver_connection
-            database.set_progress_handler(lambda: counted.append(1), 1)
-            heard, _ = events.after(tx, CLICKS, last - 1)
-            arrived = events.arrived(tx, CLICKS, last - 1, 1e12, 10)
-            assert ([one.item_id for one in heard], [one.sequence for one in arrived]) == (["last"], [last])
-            assert events.last_arrival(tx, CLICKS) == (last, 1000)
-            database.set_progress_handler(None, 1)
-        return len(counted)
+    def search(tx):
+        """Hear of the last event, and find it by its id."""
+        last = events.last_event(tx, CLICKS)
+        heard, _ = events.after(tx, CLICKS, last - 1)
+        arrived = events.arrived(tx, CLICKS, last - 1, 1e12, 10)
+        assert ([one.item_id for one in heard], [one.sequence for one in arrived]) == (["last"], [last])
+        assert events.last_arrival(tx, CLICKS) == (last, 1000)
 
     append(store, *(click(f"i{n}", n) for n in range(10)), click("last", 10, event_id="e"))
-    few = steps()
+    few = steps(store, search)
     append(store, *(click(f"i{n}", n, event_id=f"e{n}") for n in range(2000)), click("last", 10))
-    assert steps() <= few
+    assert steps(store, search) <= few
     store.close()
+
+
+def test_the_newest_events_are_read_without_looking_at_older_ones(tmp_path):
+    def search(tx):
+        for owner in ("u", "s"):
+            assert [one.item_id for one in events.newest(tx, CLICKS, owner, 2)] == ["bought", "i8", "i9"]
+
+    taken = []
+    for times in (1, 200):
+        store = Store.open(tmp_path / str(times))
+        for who in ({"user": "u", "session": "t"}, {"session": "s"}):
+            clicks = [click(f"i{n}", n, **who) for n in range(10)]
+            append(store, click("bought", 0, event_type="buy", **who), *clicks * times)
+        taken.append(steps(store, search))
+        store.close()
+    assert taken[0] == taken[1]
 
 
 def test_an_event_from_the_future_counts_as_of_its_arrival(store):
