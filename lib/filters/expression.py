@@ -4,7 +4,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NoReturn
@@ -129,6 +129,10 @@ class Filter:
     def placeholders(self) -> frozenset[str]:
         """Names that a request may bring values for."""
         return frozenset(name for e in self.expressions for name in e.placeholders)
+
+    def chained(self, other: "Filter") -> "Filter":
+        """With the expressions of another filter, which chooses among the same, behind these; of any length."""
+        return replace(self, text=f"{self.text} | {other.text}", expressions=self.expressions + other.expressions)
 
     def reads(self, dataset: str) -> bool:
         """Whether a condition is about this dataset: INTERACTIONS, CURRENTUSER, CURRENTITEM, …"""
@@ -298,6 +302,10 @@ def check(
             other = _kind(parsed, condition.position, schemas, "ITEMS", operands.column)
             if other != kind:
                 _refuse(parsed.text, condition.position, f"{condition.column} holds {kind}s, CurrentItem's a {other}")
+        elif isinstance(operands, tuple) and "*" in operands:
+            if len(operands) > 1 or not dataset.endswith("INTERACTIONS"):
+                said = '"*" stands for any event type: it goes with EVENT_TYPE only, and alone in its list'
+                _refuse(parsed.text, condition.position, said)
         elif kind == "number" and not isinstance(operands, Placeholder):
             for operand in operands:
                 try:
@@ -394,8 +402,6 @@ class _Reader:
         if dataset.endswith("INTERACTIONS") and operator not in ("IN", "NOT IN", "="):
             _refuse(self.text, source.start_pos, f"expected IN or NOT IN after EVENT_TYPE, but found {operator}")
         operands = self.operands(value, operator)
-        if operands == ("*",) and not dataset.endswith("INTERACTIONS"):
-            _refuse(self.text, source.start_pos, '"*" stands for any event type and goes with EVENT_TYPE only')
         if dataset.endswith("INTERACTIONS") and isinstance(operands, CurrentItem):
             _refuse(self.text, source.start_pos, "EVENT_TYPE cannot be compared with CurrentItem")
         return Condition(dataset, column, operator, operands, source.start_pos)

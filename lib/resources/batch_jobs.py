@@ -107,7 +107,7 @@ def create_batch_inference_job(
     if themes != (theme_generation_config is not None):
         raise InvalidInputException("themeGenerationConfig goes with batchInferenceJobMode THEME_GENERATION.")
     with account.store.transaction() as tx:
-        version = _checked(tx, account, solution_version_arn, filter_arn)
+        version = _checked(tx, account, solution_version_arn, filter_arn, "ItemID")
         recipe = recipes.of_arn(version.recipe_arn)
         if not recipe.batch or recipe.recipe_type == SEGMENTATION:
             raise InvalidInputException(f"{recipe.name} does not answer batch inference jobs.")
@@ -152,7 +152,7 @@ def create_batch_segment_job(
     _check_size(num_results, MOST_USERS)
     _check_paths(account, job_input, job_output)
     with account.store.transaction() as tx:
-        version = _checked(tx, account, solution_version_arn, filter_arn)
+        version = _checked(tx, account, solution_version_arn, filter_arn, "UserID")
         recipe = recipes.of_arn(version.recipe_arn)
         if recipe.recipe_type != SEGMENTATION:
             raise InvalidInputException(f"{recipe.name} makes no segments: a recipe of type {SEGMENTATION} does.")
@@ -411,7 +411,9 @@ def _checked(
     account: Account,
     version_arn: str,
     filter_arn: str | None,
+    id_name: str,
 ) -> SolutionVersion:
+    """An ACTIVE version, and a filter of its group that chooses among what the job's answers hold."""
     version = records.get(tx, account, SolutionVersion, version_arn)
     records.require_active(version)
     if filter_arn is not None:
@@ -419,6 +421,11 @@ def _checked(
         records.require_active(found)
         if found.dataset_group_arn != version.dataset_group_arn:
             raise InvalidInputException(f"{filter_arn} belongs to another dataset group than {version_arn}.")
+        wanted = filters.parse(found.filter_expression)
+        if wanted.id_name != id_name:
+            raise InvalidInputException(
+                f"{filter_arn} chooses among {wanted.id_name}, this job needs a filter of {id_name}: {wanted.text}"
+            )
     return version
 
 

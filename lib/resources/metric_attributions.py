@@ -121,7 +121,7 @@ def list_metric_attribution_metrics(
         metrics = records.find(account, MetricAttribution, metric_attribution_arn).metrics
     except ResourceNotFoundException as error:
         raise InvalidInputException(str(error)) from error
-    start = records.token_position(listed, next_token) if next_token is not None else 0
+    start = records.token_position(listed, next_token) if next_token else 0
     end = start + (max_results or records.PAGE)
     return {"metrics": metrics[start:end], "nextToken": records.token(listed, end) if end < len(metrics) else None}
 

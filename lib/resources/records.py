@@ -136,7 +136,7 @@ def page(
     query = _alive(select(TABLE.c.sequence, TABLE.c.document), kind, now)
     if parent is not None:
         query = query.where(TABLE.c.parent == parent)
-    if next_token is not None:
+    if next_token:
         after = token_position(f"{key}|{parent}", next_token)
         query = query.where(TABLE.c.sequence < after if newest_first else TABLE.c.sequence > after)
     size = max_results or PAGE

@@ -617,7 +617,7 @@ def restriction_of(
     if not user_id and (parsed.reads("INTERACTIONS") or parsed.reads("CURRENTUSER")):
         raise InvalidInputException(f"userId is missing: {filter_arn} looks at a user: {parsed.text}")
     if automatic:
-        parsed = _parsed(f"{found.filter_expression} | {automatic}")
+        parsed = parsed.chained(_parsed(automatic))
     return Restriction(parsed, values or {})
 
 

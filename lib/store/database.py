@@ -7,6 +7,7 @@ those of other processes, take turns.
 import errno
 import fcntl
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,8 +61,8 @@ class Store:
         of a store use one folder or bucket.  cache: with a bucket, the folder for this machine's copies of files, by
         default one in ``~/.cache/personalize``; the bucket has everything, so that it may be lost.  processes: that
         open it like this one does, and share the connections that a server allows.
-        Raises ValueError for what is no store, or one of a version that is unknown here, ConnectionError for a server
-        that does not answer, and what ``Bucket`` does.
+        Raises ValueError for what is no store, or one of a version that is unknown here, OSError for a folder that
+        cannot be written, ConnectionError for a server that does not answer, and what ``Bucket`` does.
         """
         url = database_url(location)
         if (url is None) != (files is None):
@@ -84,6 +85,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"{folder} cannot be made: {error.strerror}: name a folder that you may write to") from None
+        _refuse_unwritable(folder)
         opened = cls(
             folder,
             dialects.sqlite(folder / "store.db") if url is None else dialects.postgresql(url, processes),
@@ -251,6 +253,13 @@ def _refuse_other_folder(folder: Path) -> None:
         inside = next((path.parent for path in sorted(folder.glob("*/store.db"))), None)
         remedy = f"did you mean {inside}?" if inside else "name a store, or a folder that is empty or can be made"
         raise ValueError(f"{folder} is no store: it holds {', '.join(found[:5])}; {remedy}")
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Raise OSError for a folder that may be read alone: SQLite opens such a database, and fails at each write."""
+    for path in (folder, folder / "store.db", folder / "files"):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise OSError(f"{path} cannot be written: give this user the right to, or name another folder")
 
 
 def shown(url: URL) -> str:

@@ -4,7 +4,7 @@ Rows are kept under the ARN of their dataset, shaped by its schema.  Every funct
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -18,8 +18,10 @@ from sqlalchemy import (
     Connection,
     Float,
     Index,
+    Row,
     String,
     Table,
+    and_,
     bindparam,
     case,
     delete,
@@ -33,8 +35,8 @@ from lib.data.schema import Schema
 from lib.store import recommendations
 from lib.store.tables import LONG, insert, metadata
 
-NEWEST = 1000
-"""Live events of one user that a request looks at: at most ten event types, the newest hundred of each."""
+NEWEST = 500
+"""Live events of one user and event type that a request looks at: models remember as many, filters fewer."""
 
 live = Table(
     "live",
@@ -51,6 +53,7 @@ live_events = Table(
     Column("dataset_arn", String(256), nullable=False),
     Column("session_id", String(256), nullable=False),
     Column("user_id", String(256)),  # None until the session meets its user
+    Column("anonymous", Boolean, nullable=False),  # it came with a session alone
     Column("event_id", String(256)),
     Column("repeated", Boolean, nullable=False),  # an event with this id was there before
     Column("item_id", String(256)),
@@ -61,10 +64,16 @@ live_events = Table(
     Column("impression", JSON),
     Column("recommendation_id", String(40)),
     Column("source", String(1024)),  # eventAttributionSource
-    Index("live_events_of_a_user", "dataset_arn", "user_id", "sequence"),
-    Index("live_events_of_a_session", "dataset_arn", "session_id", "sequence"),
+    Index("live_events_of_a_user", "dataset_arn", "user_id", "event_type", "sequence"),
     Index("live_events_in_order", "dataset_arn", "sequence"),
     sqlite_autoincrement=True,
+)
+_ANONYMOUS = live_events.c.anonymous.is_(True)  # an event that tells its user is not the session's
+Index(
+    "live_events_of_a_session",
+    *(live_events.c[name] for name in ("dataset_arn", "session_id", "event_type", "sequence")),
+    sqlite_where=_ANONYMOUS,
+    postgresql_where=_ANONYMOUS,
 )
 _HAS_ID = live_events.c.event_id.is_not(None)  # most have none, and are never searched by it
 Index(
@@ -112,19 +121,22 @@ _USERS = select(live_sessions.c.session_id, live_sessions.c.user_id).where(
     live_sessions.c.session_id.in_(bindparam("sessions", expanding=True)),
 )
 _NAMED = ("sequence", "session_id", "user_id", "event_type", "sent_at", "item_id", "received_at")
+_COUNTED = select(*(_READ[name] for name in _NAMED)).where(live_events.c.repeated.is_(False))
 # Two indexed searches: one with OR would be free to walk the whole dataset.
 _OF_OWNER = [
-    select(*(_READ[name] for name in _NAMED))
-    .where(
-        live_events.c.dataset_arn == bindparam("dataset_arn"),
-        owner == bindparam("owner"),
-        live_events.c.repeated.is_(False),
-    )
-    .order_by(live_events.c.sequence.desc())
-    .limit(bindparam("most"))
-    for owner in (live_events.c.user_id, live_events.c.session_id)
+    and_(live_events.c.dataset_arn == bindparam("dataset_arn"), owner == bindparam("owner"), *conditions)
+    for owner, *conditions in ((live_events.c.user_id,), (live_events.c.session_id, _ANONYMOUS))
 ]
-_NEWEST = union_all(*(select(query.subquery()) for query in _OF_OWNER))
+_SOME = union_all(*(select(_COUNTED.where(its).limit(bindparam("most")).subquery()) for its in _OF_OWNER))
+_NEWEST = [
+    (
+        select(func.min(live_events.c.event_type)).where(its, live_events.c.event_type > bindparam("event_type")),
+        _COUNTED.where(its, live_events.c.event_type == bindparam("event_type"))
+        .order_by(live_events.c.sequence.desc())
+        .limit(bindparam("most")),
+    )
+    for its in _OF_OWNER
+]
 _LIST = ("sequence", "session_id", "user_id", "item_id", "sent_at", "received_at", "impression", "recommendation_id")
 _AFTER = (
     select(*(_READ[name] for name in _LIST))
@@ -143,6 +155,7 @@ _ADOPT = (
     .where(
         live_events.c.dataset_arn == bindparam("dataset"),
         live_events.c.session_id == bindparam("session"),
+        _ANONYMOUS,
         live_events.c.user_id.is_(None),
     )
     .values(user_id=bindparam("user"))
@@ -253,6 +266,7 @@ def append_all(tx: Connection, calls: Sequence[Sent]) -> None:
                         dataset_arn,
                         event.session_id,
                         user_id,
+                        event.user_id is None,
                         event.event_id,
                         event.event_id in seen,
                         event.item_id,
@@ -297,11 +311,16 @@ def after(tx: Connection, dataset_arn: str, sequence: int, until: float = math.i
 
 
 def newest(tx: Connection, dataset_arn: str, user_id: str, limit: int = NEWEST) -> list[LiveEvent]:
-    """The newest events of a user, or of the session of that name, oldest first; rows and impressions are left out."""
-    found: dict[int, LiveEvent] = {}
-    rows = tx.execute(_NEWEST, {"dataset_arn": dataset_arn, "owner": user_id, "most": limit})
-    for sequence, session_id, user, event_type, sent_at, item_id, received_at in rows:
-        found[sequence] = LiveEvent(
+    """The newest events of each type, oldest first; rows and impressions are left out.
+
+    They are a user's, or those that came with the session of that name alone, also where that has met a user since.
+    """
+    asked = {"dataset_arn": dataset_arn, "owner": user_id}
+    rows = tx.execute(_SOME, {**asked, "most": limit + 1}).all()
+    if len(rows) > limit:  # so there may be more
+        rows = list(_newest_by_type(tx, asked, limit))
+    found = {
+        sequence: LiveEvent(
             session_id=session_id,
             user_id=user,
             event_type=event_type,
@@ -309,7 +328,9 @@ def newest(tx: Connection, dataset_arn: str, user_id: str, limit: int = NEWEST) 
             item_id=item_id,
             received_at=received_at,
         )
-    return [found[sequence] for sequence in sorted(found)[-limit:]]
+        for sequence, session_id, user, event_type, sent_at, item_id, received_at in rows
+    }
+    return [found[sequence] for sequence in sorted(found)]
 
 
 def arrivals(tx: Connection, dataset_arn: str) -> tuple[np.ndarray, np.ndarray]:
@@ -491,6 +512,14 @@ def _meet(tx: Connection, dataset_arn: str, events: Sequence[LiveEvent]) -> dict
         tx.execute(_MEET, met)
         tx.execute(_ADOPT, met)
     return known
+
+
+def _newest_by_type(tx: Connection, asked: Mapping[str, str], limit: int) -> Iterator[Row]:
+    """Type by type, so that it takes no longer with all the others that there may be."""
+    for next_type, newest_of_type in _NEWEST:
+        event_type = ""
+        while (event_type := tx.execute(next_type, {**asked, "event_type": event_type}).scalar()) is not None:
+            yield from tx.execute(newest_of_type, {**asked, "event_type": event_type, "most": limit})
 
 
 def _moved(tx: Connection, dataset_arn: str, newest: float | None) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = "0005"
+VERSION = "0006"
 """Of these tables: the newest of ``lib.store.migrations``."""
 
 INSERTED_AT_ONCE = 32

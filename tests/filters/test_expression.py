@@ -116,6 +116,8 @@ INVALID = {
     'INCLUDE ItemID WHERE Items.GENRES IN "Jazz"': r'expected \( or CurrentItem but found "Jazz" at position 37',
     "INCLUDE ItemID WHERE Items.GENRES IN ()": r"but found \) at position 38",
     'INCLUDE ItemID WHERE Items.GENRES IN ("*")': "goes with EVENT_TYPE only",
+    'INCLUDE ItemID WHERE Items.GENRES IN ("*","Jazz")': "goes with EVENT_TYPE only",
+    'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE NOT IN ("view","*")': "alone in its list at position 21",
     'EXCLUDE ItemID WHERE Interactions.DEVICE IN ("tv")': "expected EVENT_TYPE.* found DEVICE at position 34",
     'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("buy") AND Items.PRICE < 5': "expected Interactions as before",
     'EXCLUDE ActionID WHERE Actions.VALUE < 3 AND Interactions.EVENT_TYPE IN ("buy")': "found Interactions at position",

@@ -252,6 +252,15 @@ def test_jobs_that_make_no_sense_are_refused(personalize, version):
         create(personalize, version, source, "b5")
 
 
+def test_a_filter_of_users_is_refused(personalize, version):
+    source = write(personalize, "users.json", {"userId": "u1"})
+    expression = 'INCLUDE UserID WHERE Interactions.EVENT_TYPE IN ("click")'
+    group = personalize.list_dataset_groups()["datasetGroups"][0].dataset_group_arn
+    arn = personalize.create_filter(name="f", dataset_group_arn=group, filter_expression=expression)["filterArn"]
+    with pytest.raises(InvalidInputException, match="chooses among UserID, this job needs a filter of ItemID"):
+        create(personalize, version, source, filter_arn=arn)
+
+
 def test_exploration_is_configured_within_its_range(personalize, version, monkeypatch):
     monkeypatch.setitem(RECIPES, RECIPE.name, replace(RECIPE, explores=True))
     source = write(personalize, "users.json", {"userId": "u1"})

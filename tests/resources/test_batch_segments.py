@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.resources.errors import InvalidInputException
 from tests.resources.test_batch_jobs import ROLE, answers, write
 from tests.resources.workflow import ITEMS
 
@@ -105,6 +106,13 @@ def test_filters_choose_among_users(shop):
             shop, "aws-item-affinity", {"itemId": "i3"}, name=name, filter_arn=arn, num_results=5_000_000
         )
         assert {int(user[1:]) for user in lines[0]["output"]["usersList"]} == expected
+
+
+def test_a_filter_of_items_is_refused(shop):
+    expression = 'INCLUDE ItemID WHERE Items.GENRE IN ("odd")'
+    arn = shop.create_filter(name="f", dataset_group_arn=shop.shop, filter_expression=expression)["filterArn"]
+    with pytest.raises(InvalidInputException, match="chooses among ItemID, this job needs a filter of UserID"):
+        segments(shop, "aws-item-affinity", {"itemId": "i3"}, filter_arn=arn)
 
 
 def test_times_that_are_all_the_same_fail_the_training(personalize):

@@ -120,6 +120,32 @@ def test_what_a_user_has_bought_is_left_out_before_any_other_filter(shop):
         assert set(shop.ids(arn, **asked)) == left
 
 
+def filtered(own, percent=None):
+    """A request's filter, or that of its promotion."""
+    if percent is None:
+        return {"filter_arn": own}
+    return {"promotions": [{"name": "p", "percentPromotedItems": percent, "filterArn": own}]}
+
+
+@pytest.mark.parametrize("percent", [None, 100])
+def test_the_longest_filter_goes_with_the_use_cases_own(shop, percent):
+    arn = shop.recommender(FOR_YOU)
+    first, *_ = shop.ids(arn, user_id="nobody")
+    start = f'EXCLUDE ItemID WHERE Items.ITEM_ID IN ("{first}", "'
+    expression = f'{start:x<2498}")'
+    own = shop.create_filter(name="f", dataset_group_arn=shop.shop, filter_expression=expression)["filterArn"]
+    assert first not in shop.ids(arn, user_id="nobody", num_results=5, **filtered(own, percent))
+
+
+@pytest.mark.parametrize("percent", [None, 100])
+def test_a_filter_of_users_is_refused(shop, percent):
+    arn = shop.recommender(FOR_YOU)
+    expression = 'INCLUDE UserID WHERE Interactions.EVENT_TYPE IN ("View")'
+    own = shop.create_filter(name="f", dataset_group_arn=shop.shop, filter_expression=expression)["filterArn"]
+    with pytest.raises(InvalidInputException, match="chooses among UserID, this campaign recommends items"):
+        shop.ids(arn, user_id="nobody", **filtered(own, percent))
+
+
 def test_a_purchase_counts_at_the_next_request(shop):
     arn = shop.recommender(ALSO_VIEWED)
     tracking_id = shop.create_event_tracker(name="t", dataset_group_arn=shop.shop)["trackingId"]

@@ -234,6 +234,14 @@ def test_filters_forget_a_user_of_whom_nothing_has_come_in_for_ninety_days(deplo
     assert ids(deployed.recommend(personal, user_id="u1"))[1:3] == before[:2]  # the model had forgotten nothing
 
 
+def test_a_purchase_is_left_out_after_any_number_of_views(deployed, personal):
+    bought = deployed.filter("bought", 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("purchase")')
+    deployed.click("i3", user="new", event_type="purchase")
+    for _ in range(11):
+        deployed.click(*["i4"] * 100, user="new", event_type="view")
+    assert seen(deployed, personal, "new", bought) == {"i3"}
+
+
 def test_a_later_import_keeps_those_in_mind_whom_it_holds(deployed, personal):
     unseen, personalize = deployed.filter("unseen", SEEN), deployed.personalize
     personalize.clock.wait(60 * 86_400)

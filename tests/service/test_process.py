@@ -114,6 +114,23 @@ def test_a_store_that_cannot_be_made_is_told_with_what_to_do(capsys):
     assert told.endswith("No such file or directory: name a folder that you may write to")
 
 
+@pytest.mark.parametrize("place", ["store", "store/store.db", "store/files"])
+def test_a_store_that_may_not_be_written_is_refused(tmp_path, place):
+    Store.open(tmp_path / "store").close()
+    (tmp_path / "store" / "files").mkdir()
+    (tmp_path / place).chmod(0o500)
+    # root may write whatever the file says, unless it gives that up
+    command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    command += [sys.executable, "-m", "lib.service", "--port", "0", "--store", str(tmp_path / "store")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    (tmp_path / place).chmod(0o700)
+    assert ended.stderr == (
+        f"lib.service: {tmp_path / place} cannot be written: give this user the right to, or name another folder\n"
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+
+
 def test_a_store_in_a_database_needs_a_folder_for_its_files(capsys):
     told = refusal(capsys, "--port", 0, "--store", "postgresql://me:secret@host/news")
     assert told.endswith(

@@ -26,11 +26,11 @@ def store(place):
     store.close()
 
 
-def click(item, at, *, user=None, session="s", event_id=None, **columns):
+def click(item, at, *, user=None, session="s", event_id=None, event_type="click", **columns):
     return LiveEvent(
         session_id=session,
         user_id=user,
-        event_type="click",
+        event_type=event_type,
         sent_at=at,
         item_id=item,
         event_id=event_id,
@@ -62,19 +62,34 @@ def test_the_newest_events_of_a_user_come_oldest_first(store):
     assert items_of(store, "nobody") == []
 
 
+def test_the_newest_events_of_each_type_come_however_many_there_are_of_others(store):
+    append(store, click("bought", 1, user="u", event_type="purchase"), click("again", 2, user="u", event_id="e"))
+    append(store, *(click(f"i{n}", n, user="u", event_id="e") for n in range(5)))
+    append(store, *(click(f"i{n}", n, user="u") for n in range(5)))
+    append(store, *(click(f"s{n}", n, session="u", event_type="view") for n in range(5)))
+    assert items_of(store, "u", limit=2) == ["bought", "i3", "i4", "s3", "s4"]
+
+
 def test_a_session_answers_for_itself_before_login_and_its_user_has_it_after(store):
     append(store, click("a", 1))
     assert items_of(store, "s") == ["a"]
     assert items_of(store, "u") == []
     append(store, click("b", 2, user="u"), click("c", 3))
     assert items_of(store, "u") == ["a", "b", "c"]
-    assert items_of(store, "s") == ["a", "b", "c"]
+    assert items_of(store, "s") == ["a", "c"]
 
 
 def test_a_session_belongs_to_the_first_user_it_meets(store):
     append(store, click("a", 1), click("b", 2, user="u"), click("c", 3, user="v"), click("d", 4))
     assert items_of(store, "u") == ["a", "b", "d"]
     assert items_of(store, "v") == ["c"]
+
+
+def test_a_users_events_answer_for_no_other_user_whose_id_is_their_sessions(store):
+    append(store, click("a", 1, user="alice", session="7"), click("b", 2, user="7"))
+    assert items_of(store, "7") == ["b"]
+    append(store, click("c", 3, session="7"))
+    assert items_of(store, "7") == ["b", "c"] and items_of(store, "alice") == ["a", "c"]
 
 
 def test_training_leaves_out_sessions_that_never_met_a_user(store):
@@ -136,28 +151,49 @@ def test_the_state_moves_with_every_put_and_knows_the_newest_event(store):
     assert state == {CLICKS: events.Live(2, 7), ITEMS: events.Live(1, None)}
 
 
+def steps(store, search):
+    """Instructions of SQLite that a search takes."""
+    counted = []
+    with store.read() as tx:
+        database = tx.connection.driver_connection
+        database.set_progress_handler(lambda: counted.append(1), 1)
+        search(tx)
+        database.set_progress_handler(None, 1)
+    return len(counted)
+
+
 def test_what_came_since_is_read_without_looking_at_what_was_there(tmp_path):
     store = Store.open(tmp_path)
 
-    def steps():
-        """Instructions of SQLite that it takes to hear of the last event, and to find it by its id."""
-        counted = []
-        with store.read() as tx:
-            last = events.last_event(tx, CLICKS)
-            database = tx.connection.driver_connection
-            database.set_progress_handler(lambda: counted.append(1), 1)
-            heard, _ = events.after(tx, CLICKS, last - 1)
-            arrived = events.arrived(tx, CLICKS, last - 1, 1e12, 10)
-            assert ([one.item_id for one in heard], [one.sequence for one in arrived]) == (["last"], [last])
-            assert events.last_arrival(tx, CLICKS) == (last, 1000)
-            database.set_progress_handler(None, 1)
-        return len(counted)
+    def search(tx):
+        """Hear of the last event, and find it by its id."""
+        last = events.last_event(tx, CLICKS)
+        heard, _ = events.after(tx, CLICKS, last - 1)
+        arrived = events.arrived(tx, CLICKS, last - 1, 1e12, 10)
+        assert ([one.item_id for one in heard], [one.sequence for one in arrived]) == (["last"], [last])
+        assert events.last_arrival(tx, CLICKS) == (last, 1000)
 
     append(store, *(click(f"i{n}", n) for n in range(10)), click("last", 10, event_id="e"))
-    few = steps()
+    few = steps(store, search)
     append(store, *(click(f"i{n}", n, event_id=f"e{n}") for n in range(2000)), click("last", 10))
-    assert steps() <= few
+    assert steps(store, search) <= few
     store.close()
+
+
+def test_the_newest_events_are_read_without_looking_at_older_ones(tmp_path):
+    def search(tx):
+        for owner in ("u", "s"):
+            assert [one.item_id for one in events.newest(tx, CLICKS, owner, 2)] == ["bought", "i8", "i9"]
+
+    taken = []
+    for times in (1, 200):
+        store = Store.open(tmp_path / str(times))
+        for who in ({"user": "u", "session": "t"}, {"session": "s"}):
+            clicks = [click(f"i{n}", n, **who) for n in range(10)]
+            append(store, click("bought", 0, event_type="buy", **who), *clicks * times)
+        taken.append(steps(store, search))
+        store.close()
+    assert taken[0] == taken[1]
 
 
 def test_an_event_from_the_future_counts_as_of_its_arrival(store):

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 
-from lib.store import migrations, tables
+from lib.store import events, migrations, tables
 from lib.store.database import Store
 
 FIRST = Path(__file__).with_name("first.sql")  # a store as its first version made it
@@ -59,6 +59,20 @@ def test_the_first_version_is_brought_up_to_date_with_everything_in_it(first):
     assert counters(again) == [("n", 8)]
     again.close()
     assert not list(first.glob("store.db.*before*"))
+
+
+def test_events_of_no_user_are_still_their_sessions(first):
+    with closing(sqlite3.connect(first / "store.db")) as database:
+        for sequence, user in enumerate((None, "ann")):
+            database.execute(
+                "INSERT INTO live_events VALUES (?, 'd', 's', ?, NULL, 0, 'i', 'view', 0, 0, '{}', NULL, NULL, NULL)",
+                (sequence, user),
+            )
+        database.commit()
+    store = Store.open(first)
+    with store.read() as tx:
+        assert [[one.user_id for one in events.newest(tx, "d", owner)] for owner in ("s", "ann")] == [[None], ["ann"]]
+    store.close()
 
 
 def test_an_older_store_ends_up_with_the_tables_of_a_new_one(first, tmp_path):
