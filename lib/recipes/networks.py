@@ -72,39 +72,34 @@ class Bag(nn.Module):
 class Block(nn.Module):
     """Causal self-attention that favours what is near (ALiBi, Press et al., ICLR 2022), then a position-wise network.
 
-    (B, T, D) -> (B, T, D), or (B, D) at one place of each row; each of the two adds to its input.  Gates, read from the
-    same input, let more or less of each number pass that attention found (Qiu et al., NeurIPS 2025).
+    (B, T, D) -> (B, T, D), or (B, D) at one place of each row; each of the two adds to its input.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.attention_norm, self.network_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.qkvg, self.out = nn.Linear(dim, 4 * dim), nn.Linear(dim, dim)  # queries, keys, values, gates
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.network = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        *qkv, gate = self.qkvg(self.attention_norm(x)).chunk(4, dim=-1)
-        q, k, v = (side.unflatten(-1, (self.heads, -1)).transpose(1, 2) for side in qkv)
-        return self._mixed(x, F.scaled_dot_product_attention(q, k, v, attn_mask=bias), gate)
+        q, k, v = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self._mixed(x, F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
 
     def at(self, x: Tensor, bias: Tensor, place: Tensor) -> Tensor:
         """What ``forward`` gives at ``place`` (B,) alone: nothing after the last block reads the other places."""
         row, dim = torch.arange(len(x)), x.size(-1)
         normal = self.attention_norm(x)
-        k, v = F.linear(normal, self.qkvg.weight[dim:-dim], self.qkvg.bias[dim:-dim]).chunk(2, dim=-1)
+        q = F.linear(normal[row, place], self.qkv.weight[:dim], self.qkv.bias[:dim]).unflatten(-1, (self.heads, 1, -1))
+        k, v = F.linear(normal, self.qkv.weight[dim:], self.qkv.bias[dim:]).chunk(2, dim=-1)
         k, v = (side.unflatten(-1, (self.heads, -1)).transpose(1, 2) for side in (k, v))
-        here = normal[row, place][:, None]
-        q = F.linear(here, self.qkvg.weight[:dim], self.qkvg.bias[:dim]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        gate = F.linear(here, self.qkvg.weight[-dim:], self.qkvg.bias[-dim:])
         mask = bias[:, place].transpose(0, 1)[:, :, None]  # (B, H, 1, T)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self._mixed(x[row, place][:, None], mixed, gate)[:, 0]
+        return self._mixed(x[row, place][:, None], mixed)[:, 0]
 
-    def _mixed(self, x: Tensor, mixed: Tensor, gate: Tensor) -> Tensor:
-        """Add what attention found, (B, H, T, D/H), as the gates let it pass, and what the network makes of both."""
-        passed = mixed.transpose(1, 2).flatten(-2) * (2 * torch.sigmoid(gate))  # all of it where a gate says nothing
-        x = x + self.out(passed)
+    def _mixed(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add what attention found, (B, H, T, D/H), and what the network makes of both."""
+        x = x + self.out(mixed.transpose(1, 2).flatten(-2))
         return x + F.dropout(self.network(self.network_norm(x)), self.dropout, self.training)
 
 

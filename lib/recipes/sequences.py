@@ -63,7 +63,6 @@ COUNTED = (  # the last little more than the newest event
     {"decay": 0.5, "again": False},
     {"decay": 0.3, "again": True},
 )
-LAYOUT = 2  # of what is kept of a model: 1 had no gates
 FURTHER_EPOCHS = 2  # of a training that goes on
 REHEARSAL = 1.0  # known users, per new one, that a training which goes on sees again
 
@@ -195,7 +194,6 @@ class SequenceModel:
         arrays |= {"table": self.table.numpy(), "blend": self.blend}
         arrays |= {"learnt.users": self.learnt[0], "learnt.lengths": self.learnt[1]}
         settings = {
-            "layout": LAYOUT,
             "plan": asdict(self.plan),
             "epochs": self.epochs,
             "decay": None if self.transitions is None else self.transitions.decay,
@@ -272,8 +270,6 @@ def _newest(requests: Sequence[Request], most: int) -> Histories:
 def load(folder: Path) -> SequenceModel:
     """The model that ``save`` kept.  Raises ValueError where another version of this module did."""
     numbers, settings, arrays = files.read(folder)
-    if settings.get("layout") != LAYOUT:
-        raise ValueError(f"{folder} was kept by another version of the workbook, whose networks differ: train it again")
 
     def part(prefix: str) -> dict[str, np.ndarray]:
         return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
@@ -281,7 +277,11 @@ def load(folder: Path) -> SequenceModel:
     plan = Plan(**settings["plan"])
     known = {side: Features.load(columns, part(f"features.{side}.")) for side, columns in settings["features"].items()}
     network = plan.network(len(numbers.item_ids), len(numbers.event_types), _sizes(known))
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in part("network.").items()}, assign=True)
+    weights = {name: torch.from_numpy(array) for name, array in part("network.").items()}
+    try:
+        network.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise ValueError(f"{folder} was kept by another version, whose networks differ: train it again") from error
     network.eval()
     return SequenceModel(
         catalogue=numbers,

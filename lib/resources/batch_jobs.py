@@ -270,7 +270,7 @@ def _segments(account: Account, job: BatchSegmentJob) -> Segments:
     arrivals = datasets.arrivals(account, group.get("INTERACTIONS"))
     data = datasets.load(account, version.dataset_group_arn, live_interactions=False)
     recipe = recipes.of_arn(version.recipe_arn)
-    model = recipe.load(version_folder(account, job.solution_version_arn) / "model")
+    model = _model(account, version, recipe)
     user = pd.Index(model.user_ids).get_indexer(data.interactions["USER_ID"].to_numpy(dtype=str))
     forgotten = last_arrivals(model.user_ids, arrivals) < datasets.remembered_from(account)
     user[forgotten[user]] = -1
@@ -313,12 +313,7 @@ def _batch(account: Account, job: BatchInferenceJob) -> Batch:
     newest = [int(one.newest) for one in state.values() if one.newest is not None]
     data = replace(data, interactions=combine(data.interactions, live, None))
     recipe = recipes.of_arn(version.recipe_arn)
-    try:
-        model = recipe.load(version_folder(account, job.solution_version_arn) / "model")
-    except FileNotFoundError as error:
-        raise InvalidInputException(
-            f"{job.solution_version_arn} was deleted before the job began: create the job with another version."
-        ) from error
+    model = _model(account, version, recipe)
     config = job.batch_inference_job_config or {}
     with account.store.read() as tx:
         model = serving.prepared(tx, account, job.solution_version_arn, recipe, model, config)
@@ -404,6 +399,17 @@ def _answered(
 def _notes(job: BatchInferenceJob | BatchSegmentJob) -> str:
     """Where the store keeps which files of a job are done."""
     return f"{job.KIND}s/{job.job_name}"
+
+
+def _model(account: Account, version: SolutionVersion, recipe: Recipe) -> Any:
+    """What was trained.  Raises InvalidInputException where it is gone: nothing keeps the version of a job."""
+    arn = version.solution_version_arn
+    try:
+        return recipe.load(version_folder(account, arn) / "model")
+    except FileNotFoundError as error:
+        raise InvalidInputException(
+            f"{arn} was deleted before the job began: create the job with another version."
+        ) from error
 
 
 def _checked(
