@@ -139,7 +139,7 @@ class SequenceModel:
         share = float(self.blend[0])
         offset = torch.from_numpy(np.float32(share) * logits + unpublished)
         exact = len(self.table) < MANY_ITEMS
-        if exact:  # each pass over all scores of many requests costs a tenth of the products
+        if exact:  # the sum is made with the products, which spares passes over all scores
             out = torch.addmm(offset, places * share, self.table.T)
         else:
             self._rough = self._rough or Rough.of(self.table)

@@ -67,6 +67,23 @@ def test_filters_forget_users_of_whom_nothing_has_come_in_for_ninety_days(shop):
     assert lines[0]["output"]["usersList"] == []
 
 
+def test_a_segment_job_whose_version_was_deleted_says_so(shop):
+    solution = shop.solution(shop.shop, "gone", PREFIX + "aws-item-affinity")
+    version = shop.version(solution)
+    arn = shop.create_batch_segment_job(
+        job_name="gone",
+        solution_version_arn=version,
+        job_input={"s3DataSource": {"path": write(shop, "gone.json", {"itemId": "i3"})}},
+        job_output={"s3DataDestination": {"path": "s3://data/out/"}},
+        role_arn=ROLE,
+    )["batchSegmentJobArn"]
+    shop.delete_solution(solution_arn=solution)
+    shop.work()
+    job = shop.describe_batch_segment_job(batch_segment_job_arn=arn)["batchSegmentJob"]
+    told = f"{version} was deleted before the job began"
+    assert job.status == "CREATE FAILED" and job.failure_reason.startswith(told)
+
+
 def odd(users):
     return {int(user[1:]) % 2 for user in users}
 
