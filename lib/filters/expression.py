@@ -169,9 +169,12 @@ class Filter:
             missing = [name for name in expression.placeholders if name not in given]
             if missing and expression.include:
                 raise FilterError(f"Filter value for ${missing[0]} is missing: an INCLUDE filter needs all its values")
-            if missing or not all(request.user_has(condition) for condition in expression.users):
+            if missing:
                 continue
-            rows = request.any_of(expression.conditions)
+            # both in any case: a value of the wrong type is refused for every user
+            applies, rows = request.applies(expression.users), request.any_of(expression.conditions)
+            if not applies:
+                continue
             if expression.include:
                 included = rows if included is None else included | rows
             else:
@@ -190,6 +193,10 @@ class _Request:
     user: Mapping[str, Attribute]
     current_item: int | None
     interactions: Mapping[str, np.ndarray]
+
+    def applies(self, users: Sequence[Condition]) -> bool:
+        found = [self.user_has(condition) for condition in users]
+        return all(found)
 
     def any_of(self, alternatives: Sequence[Sequence[Condition]]) -> np.ndarray:
         rows = [self.all_of(conditions) for conditions in alternatives]

@@ -36,6 +36,7 @@ from lib.themes import Themes
 
 NUM_RESULTS, MOST_RESULTS, MOST_USERS = 25, 500, 5_000_000
 SEGMENTATION = "USER_SEGMENTATION"
+WITHOUT_INTERACTIONS = "aws-item-attribute-affinity"  # in its filters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -431,6 +432,10 @@ def _checked(
         if wanted.id_name != id_name:
             raise InvalidInputException(
                 f"{filter_arn} chooses among {wanted.id_name}, this job needs a filter of {id_name}: {wanted.text}"
+            )
+        if recipes.of_arn(version.recipe_arn).name == WITHOUT_INTERACTIONS and wanted.reads("INTERACTIONS"):
+            raise InvalidInputException(
+                f"{filter_arn} asks for Interactions, which filters of {WITHOUT_INTERACTIONS} cannot: {wanted.text}"
             )
     return version
 

@@ -81,6 +81,12 @@ def auto_ml_recipes(config: Mapping[str, Any]) -> list[Recipe]:
     return [recipe for recipe in RECIPES.values() if recipe.recipe_type == "USER_PERSONALIZATION"]
 
 
+def has_nothing_to_tune(recipe: Recipe, config: Mapping[str, Any]) -> bool:
+    """Whether neither the recipe has hyperparameters to tune nor the configuration asks for one."""
+    ranges = config.get("hpoConfig", {}).get("algorithmHyperParameterRanges", {})
+    return not any(ranges.values()) and not any(parameter.tunable for parameter in recipe.hyperparameters)
+
+
 def auto_ml_metric(config: Mapping[str, Any]) -> str:
     """The metric that AutoML chooses by."""
     return config.get("autoMLConfig", {}).get("metricName") or evaluation.NDCG
@@ -197,6 +203,11 @@ def _check_objective(recipe: Recipe, config: Mapping[str, Any], schemas: Mapping
         raise InvalidInputException(
             f"optimizationObjective.itemAttribute is {column!r}: expected a numeric column of the ITEMS schema "
             "whose type does not permit null."
+        )
+    if column not in _trained_on("ITEMS", config, items):
+        raise InvalidInputException(
+            f"optimizationObjective.itemAttribute is {column!r}, which trainingDataConfig leaves out: "
+            "let it in, or name another column."
         )
 
 

@@ -352,8 +352,7 @@ def _chosen(
         _best_recipe(account, version, data, tell) if version.perform_auto_ml else recipes.of_arn(version.recipe_arn)
     )
     parameters = solution_config.values(recipe, config)
-    tunable = any(parameter.tunable for parameter in recipe.hyperparameters)
-    if not version.perform_hpo or not tunable:
+    if not version.perform_hpo or solution_config.has_nothing_to_tune(recipe, config):
         return recipe, parameters, None
     from lib import tuning
 

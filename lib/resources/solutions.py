@@ -186,7 +186,7 @@ def _check(solution: Solution, schemas: Mapping[str, Schema]) -> None:
         solution_configs.check(
             recipe,
             config,
-            perform_hpo=solution.perform_hpo and not auto_ml,
+            perform_hpo=solution.perform_hpo and not (auto_ml and solution_configs.has_nothing_to_tune(recipe, config)),
             event_type=solution.event_type,
             schemas=schemas,
         )

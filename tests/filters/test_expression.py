@@ -330,6 +330,15 @@ def test_a_value_that_is_no_number_is_refused_for_a_user_without_a_record_too(co
         parse("EXCLUDE ItemID WHERE Items.STOCK = 0 IF CurrentUser.AGE >= $MIN").allowed(columns, values={"MIN": "old"})
 
 
+def test_values_are_checked_whoever_asks(columns, user):
+    of_another = parse(
+        'EXCLUDE ItemID WHERE Items.PRICE > $LEAST IF CurrentUser.TIER = "none" AND CurrentUser.AGE > $MIN'
+    )
+    for values in ({"LEAST": '"dear"', "MIN": "1"}, {"LEAST": "1", "MIN": '"old"'}):
+        with pytest.raises(ValueError, match="is not a number"):
+            of_another.allowed(columns, values=values, user=user)
+
+
 def test_values_are_read_with_their_quotes_commas_and_escapes():
     assert parse_values("P", '"a, b", "c"') == ("a, b", "c")
     assert parse_values("P", r'"say \"hi\""') == ('say "hi"',)

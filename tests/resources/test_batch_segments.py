@@ -132,6 +132,13 @@ def test_a_filter_of_items_is_refused(shop):
         segments(shop, "aws-item-affinity", {"itemId": "i3"}, filter_arn=arn)
 
 
+def test_a_filter_of_interactions_is_refused_with_attributes(shop):
+    expression = 'INCLUDE UserID WHERE Interactions.EVENT_TYPE IN ("buy")'
+    arn = shop.create_filter(name="f", dataset_group_arn=shop.shop, filter_expression=expression)["filterArn"]
+    with pytest.raises(InvalidInputException, match="filters of aws-item-attribute-affinity cannot"):
+        segments(shop, "aws-item-attribute-affinity", {"itemAttributes": 'ITEMS.GENRE = "odd"'}, filter_arn=arn)
+
+
 def test_times_that_are_all_the_same_fail_the_training(personalize):
     group = personalize.group()
     table = shopping()

@@ -5,7 +5,7 @@ import pytest
 from lib.recipes import RECIPES
 from lib.resources import recipes, solution_config
 from lib.resources.errors import InvalidInputException, ResourceInUseException, ResourceNotFoundException
-from tests.resources.workflow import RECIPE
+from tests.resources.workflow import ITEMS, RECIPE
 
 
 def test_automatic_training_is_on_by_default(personalize):
@@ -41,6 +41,23 @@ def test_an_unknown_recipe_is_not_found(personalize):
 def test_a_configuration_that_makes_no_sense_is_refused(personalize, config, told):
     with pytest.raises(InvalidInputException, match=told):
         personalize.solution(personalize.filled(), solution_config=config)
+
+
+def test_an_objective_on_a_column_that_is_left_out_is_refused(personalize):
+    group = personalize.filled()
+    fields = [
+        {"name": "ITEM_ID", "type": "string"},
+        {"name": "PRICE", "type": "float"},
+        {"name": "COLOUR", "type": "int"},
+    ]
+    personalize.dataset(group, {**ITEMS, "fields": fields})
+    config = {
+        "optimizationObjective": {"itemAttribute": "PRICE"},
+        "trainingDataConfig": {"excludedDatasetColumns": {"Items": ["PRICE"]}},
+    }
+    arn = "arn:aws:personalize:::recipe/aws-user-personalization"
+    with pytest.raises(InvalidInputException, match="'PRICE', which trainingDataConfig leaves out"):
+        personalize.solution(group, recipe_arn=arn, solution_config=config)
 
 
 NAMELESS = {
@@ -96,6 +113,19 @@ def test_auto_ml_by_a_metric_that_a_recipe_does_not_have_is_refused(personalize,
     config = {"autoMLConfig": {"recipeList": [f"arn:aws:personalize:::recipe/{recipe}"], **metric}}
     with pytest.raises(InvalidInputException, match=told):
         personalize.solution(personalize.filled(), recipe_arn=None, perform_auto_ml=True, solution_config=config)
+
+
+def test_auto_ml_with_ranges_that_a_recipe_of_the_list_cannot_tune_is_refused(personalize):
+    listed = [f"arn:aws:personalize:::recipe/aws-user-personalization{version}" for version in ("", "-v2")]
+    group = personalize.filled()
+    ranges = {**NAMELESS, "integerHyperParameterRanges": [{"name": "bptt", "minValue": 2, "maxValue": 4}]}
+    for config, told in (
+        ({"algorithmHyperParameterRanges": ranges}, "aws-user-personalization-v2; 'bptt' cannot be tuned"),
+        ({"hpoResourceConfig": {"maxNumberOfTrainingJobs": "41"}}, "is '41', expected '1' to '40'"),
+    ):
+        config = {"autoMLConfig": {"recipeList": listed}, "hpoConfig": config}
+        with pytest.raises(InvalidInputException, match=told):
+            personalize.solution(group, recipe_arn=None, perform_auto_ml=True, solution_config=config)
 
 
 def test_tuning_a_recipe_without_hyperparameters_is_refused(personalize):
