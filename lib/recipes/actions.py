@@ -10,8 +10,9 @@ w is shared by all actions, w_a is an action's own, w_f belongs to a column's va
 its columns; h says what this user did about this very action.  All weights but the bias are drawn to 0, by the strength
 that foresees the newest tenth of the examples best.
 
-An action gets a chance of its own once it was taken, and seen without, often enough in the last six weeks.  Before that
-its chance is 0.0, the same for everyone, and it is placed by its ``VALUE`` and by what its columns let expect.
+An action gets a chance of its own once it was taken, and seen without, often enough in the last six weeks (to which the
+newest hundredth of all action interactions comes on top).  Before that its chance is 0.0, the same for everyone, and it
+is placed by its ``VALUE`` and by what its columns let expect.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -349,10 +350,12 @@ def _places(datasets: Datasets, numbers: Catalogue, seed: int) -> np.ndarray:
 
 
 def _with_enough(table: pd.DataFrame | None, action_ids: np.ndarray) -> np.ndarray:
-    """(A,) bool: actions taken, and seen without, often enough within six weeks of the newest action interaction."""
+    """(A,) bool: actions taken, and seen without, often enough in the last six weeks."""
     if table is None or not len(table):
         return np.zeros(len(action_ids), bool)
-    recent = table[table["TIMESTAMP"] > table["TIMESTAMP"].max() - RECENT_DAYS * DAY]
+    # one event of today beside data of last year must not forget all of these
+    end = table["TIMESTAMP"].quantile(0.99, interpolation="lower")
+    recent = table[table["TIMESTAMP"] > end - RECENT_DAYS * DAY]
     action = pd.Index(action_ids).get_indexer(recent["ACTION_ID"].to_numpy(dtype=str))
     taken = recent["EVENT_TYPE"].map(folded).to_numpy() == EVENT_TYPES[TAKEN]
     counts = [np.bincount(action[(action >= 0) & kind], minlength=len(action_ids)) for kind in (taken, ~taken)]

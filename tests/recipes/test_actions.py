@@ -90,6 +90,14 @@ def test_events_before_the_last_six_weeks_do_not_count_towards_enough():
     ]
 
 
+def test_a_single_event_long_after_all_others_forgets_none_of_them():
+    data = shop()
+    late = data.action_interactions.iloc[-1:].assign(TIMESTAMP=NOW + 1_000 * DAY)
+    met = pd.concat([data.action_interactions, late], ignore_index=True)
+    ids = data.actions["ACTION_ID"].to_numpy(dtype=str)
+    assert actions._with_enough(met, ids).tolist() == actions._with_enough(data.action_interactions, ids).tolist()
+
+
 def test_a_new_action_is_placed_by_its_columns_and_the_worthier_of_two_comes_first(model):
     offered = pd.DataFrame(
         {"ACTION_ID": ["a", "b", "bag"], "KIND": ["go", "play", "buy"], "VALUE": [None, None, 1], "OTHER": 1}
