@@ -94,7 +94,7 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
     with account.store.read() as tx:
         job = records.get(tx, account, DatasetExportJob, arn)
         dataset = records.get(tx, account, Dataset, job.dataset_arn)
-        table = datasets.table(tx, account, dataset, job.ingestion_mode, as_sent=True)
+        table = datasets.table(tx, account, dataset, job.ingestion_mode, exported=True)
     destination = job.job_output["s3DataDestination"]
     name = f"{job.job_name}/part-00000.csv"
     with locations.writing(account, destination["path"], name, destination.get("kmsKeyArn")) as path:

@@ -215,26 +215,31 @@ def remembered_from(account: Account) -> float:
 
 
 def table(
-    tx: Connection, account: Account, dataset: Dataset, ingestion_mode: str, *, as_sent: bool = False
+    tx: Connection, account: Account, dataset: Dataset, ingestion_mode: str, *, exported: bool = False
 ) -> pd.DataFrame:
     """A dataset's rows: those imported (BULK), those put one by one (PUT), or both (ALL); of one id the last counts.
 
-    as_sent: live interactions have the times that were sent; else none is later than its arrival.
+    exported: as exports have them.  Live interactions have the times that were sent, else none is later than its
+    arrival; and of BULK and PUT all rows of one id count that differ.
     """
     schema = records.get(tx, account, Schema, dataset.schema_arn).parsed()
     key = avro.KEYS.get(schema.name)
+    all_that_differ = exported and key is not None and ingestion_mode != "ALL"
     bulk = put = events.frame([], schema)
     if ingestion_mode != "PUT" and dataset.parts:
         bulk = tables.read([account.store.files.path(part) for part in dataset.parts])
         new = [column.name for column in schema.fields if column.type in avro.INTEGERS and column.name not in bulk]
         bulk = bulk.reindex(columns=list(schema.columns)).astype(dict.fromkeys(new, "Int64"))
-        if len(dataset.parts) > 1:  # within one import all rows differ
+        if len(dataset.parts) > 1 and not all_that_differ:  # within one import all rows differ
             bulk = combine(bulk.iloc[:0], bulk, key)
     if ingestion_mode != "BULK" and key is None:
-        put = events.interactions(tx, dataset.dataset_arn, schema, as_sent=as_sent)
+        put = events.interactions(tx, dataset.dataset_arn, schema, as_sent=exported)
     elif ingestion_mode != "BULK":
         rows, _ = events.records(tx, dataset.dataset_arn)
-        put = events.frame(list(rows.values()), schema)
+        put = events.frame(events.put_rows(tx, dataset.dataset_arn) if all_that_differ else [*rows.values()], schema)
+    if all_that_differ:
+        own = bulk if ingestion_mode == "BULK" else put
+        return own.drop_duplicates().sort_values(key, kind="stable", ignore_index=True)
     return combine(bulk, put, key)
 
 

@@ -100,9 +100,19 @@ live_records = Table(
     Column("id", String(256), nullable=False),
     Column("row", JSON, nullable=False),
     Column("received_at", Float, nullable=False),
-    Index("live_records_by_id", "dataset_arn", "id", unique=True),
+    Column("replaced", Boolean, nullable=False),  # by a later one of that id: only exports still ask for it
+    Index("live_records_by_id", "dataset_arn", "id"),
     Index("live_records_in_order", "dataset_arn", "sequence"),
     sqlite_autoincrement=True,
+)
+_PRESENT = live_records.c.replaced.is_(False)
+Index(
+    "live_records_present",
+    live_records.c.dataset_arn,
+    live_records.c.id,
+    unique=True,
+    sqlite_where=_PRESENT,
+    postgresql_where=_PRESENT,
 )
 
 
@@ -374,9 +384,14 @@ def interactions(
 def put(tx: Connection, dataset_arn: str, rows: Mapping[str, Mapping[str, object]], received_at: float) -> None:
     """Keep items, users or actions by id, each in place of an older one with that id."""
     table = live_records.c
-    tx.execute(delete(live_records).where(table.dataset_arn == dataset_arn, table.id.in_(list(rows))))
+    older = and_(table.dataset_arn == dataset_arn, table.id.in_(list(rows)), _PRESENT)
+    there = tx.execute(select(table.sequence, table.id, table.row).where(older)).all()
+    same = [sequence for sequence, id, row in there if row == rows[id]]
+    tx.execute(delete(live_records).where(table.sequence.in_(same)))
+    tx.execute(update(live_records).where(older).values(replaced=True))
     kept = [
-        {"dataset_arn": dataset_arn, "id": id, "row": dict(row), "received_at": received_at} for id, row in rows.items()
+        {"dataset_arn": dataset_arn, "id": id, "row": dict(row), "received_at": received_at, "replaced": False}
+        for id, row in rows.items()
     ]
     tx.execute(live_records.insert(), kept)
     _moved(tx, dataset_arn, None)
@@ -385,18 +400,30 @@ def put(tx: Connection, dataset_arn: str, rows: Mapping[str, Mapping[str, object
 def put_times(tx: Connection, dataset_arn: str, after: int = 0) -> dict[str, float]:
     """When the rows were put, epoch seconds, of those that were put after a sequence number."""
     table = live_records.c
-    query = select(table.id, table.received_at).where(table.dataset_arn == dataset_arn, table.sequence > after)
+    query = select(table.id, table.received_at).where(
+        table.dataset_arn == dataset_arn, table.sequence > after, _PRESENT
+    )
     return dict(tuple(row) for row in tx.execute(query.order_by(table.sequence)))
 
 
 def records(tx: Connection, dataset_arn: str, after: int = 0) -> tuple[dict[str, dict[str, object]], int]:
     """Rows by id that were put after a sequence number, in the order they were put, and the last such number."""
     table = live_records.c
-    query = select(table.sequence, table.id, table.row).where(table.dataset_arn == dataset_arn, table.sequence > after)
+    query = select(table.sequence, table.id, table.row).where(
+        table.dataset_arn == dataset_arn, table.sequence > after, _PRESENT
+    )
     rows = {}
     for sequence, id, row in tx.execute(query.order_by(table.sequence)):
         rows[id], after = row, sequence
     return rows, after
+
+
+def put_rows(tx: Connection, dataset_arn: str) -> list[dict[str, object]]:
+    """Every row that was put, also those that others replaced, oldest first."""
+    table = live_records.c
+    return list(
+        tx.execute(select(table.row).where(table.dataset_arn == dataset_arn).order_by(table.sequence)).scalars()
+    )
 
 
 def last(tx: Connection, dataset_arn: str) -> int:
@@ -447,7 +474,7 @@ def last_arrival(tx: Connection, dataset_arn: str, until: float | None = None) -
 def put_records(tx: Connection, dataset_arn: str) -> list[tuple[str, tuple[dict[str, object], float]]]:
     """Each id with its row and when that was put, epoch seconds."""
     table = live_records.c
-    query = select(table.id, table.row, table.received_at).where(table.dataset_arn == dataset_arn)
+    query = select(table.id, table.row, table.received_at).where(table.dataset_arn == dataset_arn, _PRESENT)
     return [(id, (row, at)) for id, row, at in tx.execute(query.order_by(table.sequence))]
 
 

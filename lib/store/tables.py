@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = "0006"
+VERSION = "0007"
 """Of these tables: the newest of ``lib.store.migrations``."""
 
 INSERTED_AT_ONCE = 32

@@ -83,6 +83,23 @@ def test_an_export_has_every_digit_of_large_numbers_beside_nulls(personalize):
     assert written == ["ITEM_ID,SELLER", *bulk, "i3,123456789012345678", "i4,"]
 
 
+def test_an_export_of_one_mode_has_every_record_that_differs_and_one_of_all_the_newest_of_each_id(personalize):
+    items = personalize.dataset(personalize.group(), SELLERS)
+    for mode, sellers in (("FULL", {"i0": 1, "i1": 1}), ("INCREMENTAL", {"i0": 2, "i1": 1})):
+        table = pd.DataFrame({"ITEM_ID": list(sellers), "SELLER": list(sellers.values())})
+        assert personalize.load(items, table, mode.lower(), mode).status == "ACTIVE"
+    for seller in (3, 4, 4, 3):
+        put = {"itemId": "i1", "properties": f'{{"seller": {seller}}}'}
+        personalize.put_items(dataset_arn=items, items=[put])
+    for mode, expected in (
+        ("BULK", [("i0", 1), ("i0", 2), ("i1", 1)]),
+        ("PUT", [("i1", 3), ("i1", 4)]),
+        ("ALL", [("i0", 2), ("i1", 3)]),
+    ):
+        exported = export(personalize, items, f"out-{mode.lower()}", mode)
+        assert list(exported.itertuples(index=False, name=None)) == expected
+
+
 def test_an_export_outside_the_named_folders_is_refused(personalize, dataset):
     with pytest.raises(InvalidInputException, match="elsewhere"):
         personalize.create_dataset_export_job(
