@@ -39,3 +39,9 @@ def test_items_without_words_and_unknown_ones_are_not_relevant():
 
 def test_a_catalogue_of_numbers_has_names_for_themes():
     assert Themes(["a", "b"], ["7", "8"], ["1", "2"])(["b", "a"]) == ("8", [0.0, 0.0])
+
+
+def test_a_theme_of_texts_without_blanks_is_of_what_they_share():
+    themes = Themes(["a", "b", "c"], ["夜のピアノ", "静かな音楽会", "太鼓"], ["音楽を楽しむ", "ピアノです", "踊る"])
+    theme, relevance = themes(["a", "b"])
+    assert theme == "アノ, ピア, 音楽" and min(relevance) > 0.4

@@ -5,8 +5,11 @@ model, so that an item that arrives later, or a value nobody has seen, is read t
 plain strings neither; a text column counts if 85 % of its rows are filled.
 """
 
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -32,6 +35,12 @@ TEXT_TERMS = 20_000
 TEXT_DIM = 64
 TEXT_FILLED = 0.85
 OUTLIER = 5.0  # standard deviations at which a number is cut
+WITHOUT_BLANKS = re.compile(  # runs of letters and marks that are not parted into words
+    "([\u0e01-\u0e3a\u0e40-\u0e4e"  # Thai
+    "\u0e80-\u0ecf\u1000-\u103f\u1780-\u17d3"  # Lao, Burmese, Khmer
+    "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"  # Hiragana, Katakana
+    "\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]+)"  # Han
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +110,12 @@ class Features:
         return sum(len(column.values) for column in self.categorical)
 
     @property
+    def n_text(self) -> int:
+        return 0 if self.text is None else self.text.directions.shape[1]
+
+    @property
     def n_dense(self) -> int:
-        return 2 * len(self.numeric) + (0 if self.text is None else self.text.directions.shape[1])
+        return 2 * len(self.numeric) + self.n_text
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -250,10 +263,25 @@ def _read_numbers(column: Numeric, columns: Mapping[str, Sequence[object]], n_ro
 
 
 def vectorizer(**settings: object):
-    """Reads texts as term weights: scikit-learn's tf-idf with these settings beside ours."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    """Reads texts as term weights: scikit-learn's tf-idf with these settings beside ours.
 
-    return TfidfVectorizer(sublinear_tf=True, strip_accents="unicode", dtype=np.float32, **settings)
+    Where a script parts no words by blanks, its overlapping pairs of letters count as words.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer, strip_accents_unicode
+
+    def plain(text: str) -> str:
+        parts = WITHOUT_BLANKS.split(unicodedata.normalize("NFKC", text))  # others, a run, others, a run, …
+        parts[::2] = map(strip_accents_unicode, parts[::2])
+        parts[1::2] = map(_pairs, parts[1::2])
+        return "".join(parts)
+
+    return TfidfVectorizer(sublinear_tf=True, strip_accents=plain, dtype=np.float32, **settings)
+
+
+def _pairs(run: str) -> str:
+    """Each letter with the next one, which stand for words where no blanks part them; marks are left out."""
+    letters = [letter for letter in run if letter.isalnum()]
+    return f" {' '.join(map(''.join, pairwise(letters)))} "
 
 
 def _fit_text(name: str, texts: list[str]) -> Text | None:

@@ -88,7 +88,8 @@ def fit(
         raise ValueError("Items has no rows to compare: import items with texts")
     columns = features.fit(datasets.items, datasets.schemas.get("ITEMS"))
     model = _placed(datasets, columns, {})
-    progress(Progress(step=1, steps=1, measures={"items": int(model.place.any(axis=1).sum())}))
+    placed, texts = (int(place.any(axis=1).sum()) for place in (model.place, model.place[:, : columns.n_text]))
+    progress(Progress(step=1, steps=1, measures={"items": placed, "texts": texts}))
     return model
 
 
@@ -116,8 +117,7 @@ def measure(model: Similarity, datasets: Datasets) -> dict[str, float]:
 def _placed(datasets: Datasets, columns: Features, influence: Mapping[str, float]) -> Similarity:
     numbers = catalogue(datasets)
     encoded = features.aligned(columns, datasets.items, "ITEM_ID", numbers.item_ids)
-    width = 0 if columns.text is None else columns.text.directions.shape[1]
-    text = encoded.dense[:, encoded.dense.shape[1] - width :]
+    text = encoded.dense[:, encoded.dense.shape[1] - columns.n_text :]
     numeric = sparse.csr_matrix(encoded.dense[:, : 2 * len(columns.numeric)])
     others = sparse.hstack([encoded.categories, numeric], "csr", np.float32)
     others = others.toarray() if others.shape[1] <= DIM else places.reduced(others, DIM)

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from lib.data import features
 from lib.data.features import Features
@@ -92,6 +93,28 @@ def test_texts_of_the_same_subject_are_near():
     likeness = place @ place.T
     assert likeness[2, 3] > 0.5 > abs(likeness[0, 3])
     np.testing.assert_allclose(np.linalg.norm(place, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["海の太陽です", "海の雨です", "優勝の得点", "優勝と得点だ", "太陽と雨", "最後の得点"],
+        ["ทะเลแสงแดด", "ทะเลฝนตก", "ฟุตบอลถ้วยรางวัล", "ถ้วยฟุตบอลโลก", "แสงแดดฝนตก", "ฟุตบอลชิงถ้วย"],
+    ],
+)
+def test_texts_without_blanks_of_the_same_subject_are_near(rows):
+    table, schema = texts(rows)
+    place = features.fit(table, schema)(columns(table), 6).dense
+    likeness = place @ place.T
+    assert likeness[2, 3] > 0.5 > abs(likeness[0, 3])
+
+
+def test_words_are_parted_by_blanks_where_a_script_has_them_and_are_pairs_of_letters_elsewhere():
+    read = features.vectorizer().build_analyzer()
+    assert read("Größe 42, naïve_x Ёлка 한국어") == TfidfVectorizer(strip_accents="unicode").build_analyzer()(
+        "Größe 42, naïve_x Ёлка 한국어"
+    )
+    assert read("iPhone用の新型ケース、茶。") == ["iphone", "用の", "の新", "新型", "型ケ", "ケー", "ース"]
 
 
 def test_a_text_without_known_words_stands_at_the_origin():

@@ -79,6 +79,14 @@ def test_an_unknown_item_is_answered_with_what_is_popular(model):
     assert order(model, -1)[:2] == [7, 1]
 
 
+@pytest.mark.parametrize(("texts", "read"), [(table()["TEXT"], 12), ([f"word{n}" for n in range(12)], 0)])
+def test_training_tells_of_how_many_items_it_can_read_a_text(texts, read):
+    told = []
+    data = shop(table().assign(TEXT=texts))
+    RECIPES["aws-semantic-similarity"].fit(data, {}, seed=0, progress=lambda step: told.append(step.measures))
+    assert told[-1]["texts"] == read
+
+
 def test_items_that_came_since_are_placed_by_what_was_learnt(model):
     later = model.refreshed(shop(pd.concat([table(), table(1).assign(ITEM_ID="new", TEXT="siren smoke engine")])))
     new = later.catalogue.item_ids.tolist().index("new")
