@@ -190,6 +190,11 @@ def aligned(columns: Features, table: pd.DataFrame | None, key: str, ids: np.nda
     return columns({name: rows[name].to_numpy(dtype=object) for name in columns.names if name in rows}, len(ids))
 
 
+def is_filled(texts: Sequence[object]) -> bool:
+    """Whether enough rows of a textual column are filled for it to count."""
+    return sum(bool(_filled(text).strip()) for text in texts) >= TEXT_FILLED * len(texts)
+
+
 def _kinds(table: pd.DataFrame, schema: Schema | None) -> Iterator[tuple[str, str]]:
     """(column, categorical | numeric | textual) for every column that is trained on."""
     if schema is None:
@@ -289,7 +294,7 @@ def _fit_text(name: str, texts: list[str]) -> Text | None:
     from sklearn.utils.extmath import randomized_svd
 
     filled = [text for text in texts if text.strip()]
-    if len(filled) < max(2, TEXT_FILLED * len(texts)):
+    if len(filled) < 2 or not is_filled(texts):
         return None
     reader = vectorizer(max_features=TEXT_TERMS, min_df=2, max_df=0.5, stop_words="english")
     try:

@@ -56,7 +56,7 @@ class Similarity:
 
     def refreshed(self, datasets: Datasets) -> "Similarity":
         """The same over the items that there are now, read as at training."""
-        return _placed(datasets, self.columns, self.influence)
+        return _placed(_with_names(datasets), self.columns, self.influence)
 
     @property
     def pace(self) -> float:
@@ -86,8 +86,9 @@ def fit(
     """
     if datasets.items is None or not len(datasets.items):
         raise ValueError("Items has no rows to compare: import items with texts")
-    columns = features.fit(datasets.items, datasets.schemas.get("ITEMS"))
-    model = _placed(datasets, columns, {})
+    told = _with_names(datasets)
+    columns = features.fit(told.items, told.schemas.get("ITEMS"))
+    model = _placed(told, columns, {})
     placed, texts = (int(place.any(axis=1).sum()) for place in (model.place, model.place[:, : columns.n_text]))
     progress(Progress(step=1, steps=1, measures={"items": placed, "texts": texts}))
     return model
@@ -112,6 +113,21 @@ def measure(model: Similarity, datasets: Datasets) -> dict[str, float]:
     found["item_similarity"] = likeness
     means = {name: float(values.mean()) if values.size else 0.0 for name, values in found.items()}
     return {"coverage": len(np.unique(lists)) / n_items, **means}
+
+
+def _with_names(datasets: Datasets) -> Datasets:
+    """The same with each item's name before its text, where texts are filled, as the one text that is read."""
+    schema, items = datasets.schemas.get("ITEMS"), datasets.items
+    fields = () if schema is None else tuple(field for field in schema.fields if field.name in items)
+    marked = {mark: field.name for field in fields for mark in ("item_name", "textual") if getattr(field, mark)}
+    if "item_name" not in marked:
+        return datasets
+    name, text = marked["item_name"], marked.get("textual", marked["item_name"])
+    told = items[name].fillna("")
+    if text != name and features.is_filled(items[text]):
+        told = told + " " + items[text].fillna("")
+    read = replace(schema, fields=tuple(replace(field, textual=field.name == name) for field in fields))
+    return replace(datasets, items=items.assign(**{name: told}), schemas={**datasets.schemas, "ITEMS": read})
 
 
 def _placed(datasets: Datasets, columns: Features, influence: Mapping[str, float]) -> Similarity:

@@ -79,6 +79,29 @@ def test_an_unknown_item_is_answered_with_what_is_popular(model):
     assert order(model, -1)[:2] == [7, 1]
 
 
+def named(texts):
+    """The shop whose items' words are their names, beside these texts."""
+    fields = (*SCHEMA.fields, Field(name="NAME", type="string", nullable=True, item_name=True))
+    data = shop(table().assign(NAME=table()["TEXT"], TEXT=texts))
+    return replace(data, schemas={"ITEMS": replace(SCHEMA, fields=fields)})
+
+
+def test_names_are_read_with_the_texts():
+    data = named("a good thing to have")
+    model = RECIPES["aws-semantic-similarity"].fit(data, {}, seed=0, progress=lambda step: None)
+    assert {place % 2 for place in order(model, 4)[:5]} == {0}
+    new = data.items[:1].assign(ITEM_ID="new", NAME="siren smoke engine", TEXT=None)
+    later = model.refreshed(replace(data, items=pd.concat([data.items, new])))
+    row = later.catalogue.item_ids.tolist().index("new")
+    assert {place % 2 for place in order(later, row)[:5]} == {0}
+
+
+def test_names_alone_are_read_where_few_items_have_a_text():
+    data = named([None] * 6 + ["green forest moss river"] * 6)
+    model = RECIPES["aws-semantic-similarity"].fit(data, {}, seed=0, progress=lambda step: None)
+    assert {place % 2 for place in order(model, 10)[:5]} == {0}
+
+
 @pytest.mark.parametrize(("texts", "read"), [(table()["TEXT"], 12), ([f"word{n}" for n in range(12)], 0)])
 def test_training_tells_of_how_many_items_it_can_read_a_text(texts, read):
     told = []
