@@ -14,7 +14,7 @@ mind-small     EVENT_TYPE, IMPRESSION                             CATEGORY, SUBC
 movielens-…    EVENT_TYPE                                         TITLE, GENRE, YEAR                1m: GENDER,
                                                                                                     AGE_GROUP,
                                                                                                     OCCUPATION
-online-retail  EVENT_TYPE, QUANTITY, PRICE                        TITLE, PRICE                      COUNTRY
+online-retail  EVENT_TYPE, EVENT_VALUE (quantity)                 TITLE, PRICE                      COUNTRY
 csv            as in the file                                     as in the file                    as in the file
 ============== ================================================== ================================= ===================
 
@@ -510,8 +510,7 @@ def _online_retail(folder: Path) -> Tables:
             "ITEM_ID": lines["StockCode"],
             "TIMESTAMP": lines["InvoiceDate"].astype("datetime64[s]").astype(np.int64),
             "EVENT_TYPE": "purchase",
-            "QUANTITY": lines["Quantity"],
-            "PRICE": lines["UnitPrice"],
+            "EVENT_VALUE": lines["Quantity"],  # columns of one's own would be context, known before an item is chosen
         }
     )
     title = lines["Description"].astype("str").str.strip().replace("nan", pd.NA)
