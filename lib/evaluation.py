@@ -24,6 +24,7 @@ import pandas as pd
 import scipy.sparse as sparse
 
 from lib import metrics
+from lib.data import features
 from lib.data.datasets import Catalogue, Datasets, catalogue, histories
 from lib.data.splits import Split, split_time
 from lib.ranking import SCORED_AT_ONCE, Ranked, rank, recommend
@@ -96,7 +97,8 @@ def ask(
 ) -> Questions:
     """The request that each test user would have made just before the first held-out interaction.
 
-    It knows the user's history and row of Users, the time, and the categorical columns of that interaction as context.
+    It knows the user's history and row of Users, the time, and as context the columns of that interaction which models
+    learn from.
     For RELATED_ITEMS it asks about the last item of the history.
     """
     held_out = split.held_out
@@ -104,7 +106,7 @@ def ask(
     user_ids, first, rows = np.unique(users, return_index=True, return_inverse=True)  # ordered by time: first is oldest
     known = histories(split.known, numbers)
     about = [_facts(row) for row in _rows_of(datasets.users, user_ids)]
-    contexts = held_out.iloc[first][_context_columns(datasets)].to_dict("records")
+    contexts = held_out.iloc[first][_context_columns(held_out, datasets)].to_dict("records")
     items = _last_items(split.known, user_ids, numbers) if recipe_type == "RELATED_ITEMS" else np.full(len(first), -1)
     times = held_out["TIMESTAMP"].to_numpy(dtype=np.int64)[first]
     requests = [
@@ -676,10 +678,10 @@ def _facts(row: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in row.items() if not pd.isna(value)}
 
 
-def _context_columns(datasets: Datasets) -> list[str]:
-    """The columns of Interactions that a request may carry as context: the categorical ones."""
+def _context_columns(held_out: pd.DataFrame, datasets: Datasets) -> list[str]:
+    """The columns of Interactions that a model learns from and a request may tell."""
     schema = datasets.schemas.get("INTERACTIONS")
-    return [field.name for field in schema.fields if field.categorical and field.name != "EVENT_TYPE"] if schema else []
+    return [name for name, _ in features.kinds(held_out, schema)] if schema else []
 
 
 def _last_items(known: pd.DataFrame, user_ids: np.ndarray, numbers: Catalogue) -> np.ndarray:

@@ -69,13 +69,16 @@ def test_metrics_of_that_evaluation():
 
 def test_a_request_knows_what_a_live_one_would_and_no_more():
     users = pd.DataFrame({"USER_ID": ["u", "v"], "GENDER": ["f", None]})
-    held_out = HELD_OUT.assign(DEVICE=["phone", "tv", "desk", "desk"], RATING=5.0)
+    held_out = HELD_OUT.assign(DEVICE=["phone", "tv", "desk", "desk"], DEGREES=[21.5, None, 3.0, 3.0])
+    held_out = held_out.assign(EVENT_VALUE=5.0, NOTE="late")
     schema = Schema(
         name="Interactions",
         fields=(
             Field(name="USER_ID", type="string"),
             Field(name="DEVICE", type="string", categorical=True),
-            Field(name="RATING", type="float"),
+            Field(name="DEGREES", type="float", nullable=True),
+            Field(name="EVENT_VALUE", type="float"),
+            Field(name="NOTE", type="string"),
         ),
     )
     model = Liking()
@@ -83,7 +86,7 @@ def test_a_request_knows_what_a_live_one_would_and_no_more():
     of_u, of_v = model.requests
     assert (of_u.now, of_u.item, dict(of_u.user)) == (30, -1, {"USER_ID": "u", "GENDER": "f"})
     assert (of_u.history.items.tolist(), of_u.history.times.tolist()) == ([0, 2], [10, 20])
-    assert dict(of_u.context) == {"DEVICE": "phone"}
+    assert dict(of_u.context) == {"DEVICE": "phone", "DEGREES": "21.5"}
     assert dict(of_v.user) == {"USER_ID": "v"} and dict(of_v.context) == {"DEVICE": "tv"}
 
 

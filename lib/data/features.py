@@ -167,7 +167,7 @@ def fit(table: pd.DataFrame | None, schema: Schema | None) -> Features:
     if table is None or not len(table):
         return Features()
     categorical, numeric, text = [], [], None
-    for name, kind in _kinds(table, schema):
+    for name, kind in kinds(table, schema):
         if kind == "categorical":
             values = _frequent_values(table[name])
             if len(values):
@@ -195,7 +195,7 @@ def is_filled(texts: Sequence[object]) -> bool:
     return sum(bool(_filled(text).strip()) for text in texts) >= TEXT_FILLED * len(texts)
 
 
-def _kinds(table: pd.DataFrame, schema: Schema | None) -> Iterator[tuple[str, str]]:
+def kinds(table: pd.DataFrame, schema: Schema | None) -> Iterator[tuple[str, str]]:
     """(column, categorical | numeric | textual) for every column that is trained on."""
     if schema is None:
         for name in table.columns:
