@@ -412,34 +412,40 @@ class _Problem:
     def solve(self, penalty: float, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """The weights under which these examples are likeliest: (1 + A + F, 1 + D), (P,), and the mean log loss."""
         from scipy.optimize import minimize  # most of the time that importing this module would take
+        from threadpoolctl import threadpool_limits
 
         state, about, taken = self.state[rows], self.about[rows], self.taken[rows].astype(np.float64)
         n_actions = len(self.described)
-        parts = np.hstack([np.ones((n_actions, 1)), np.eye(n_actions), self.described])  # of an action's weights
         one_of = sparse.csr_matrix(
             (np.ones(len(rows)), (self.action[rows], np.arange(len(rows)))), (n_actions, len(rows))
         )
-        shape, n_past = (parts.shape[1], state.shape[1]), about.shape[1]
+        shape, n_past = (1 + n_actions + self.described.shape[1], state.shape[1]), about.shape[1]
         free = np.ones(shape[0] * shape[1] + n_past)
         free[0] = 0.0  # the bias
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
             weights, by_past = flat[:-n_past].reshape(shape), flat[-n_past:]
-            logits = np.einsum("nd,nd->n", state, (parts @ weights)[self.action[rows]]) + about @ by_past
+            logits = np.einsum("nd,nd->n", state, self.of_actions(weights)[self.action[rows]]) + about @ by_past
             wrong = chance_of(logits) - taken
             value = (np.logaddexp(0, logits) - taken * logits).sum() + penalty / 2 * (free * flat) @ flat
-            gradient = parts.T @ (one_of @ (wrong[:, None] * state))
+            own = one_of @ (wrong[:, None] * state)
+            gradient = np.vstack([own.sum(axis=0), own, self.described.T @ own])
             return value, np.append(gradient.ravel(), about.T @ wrong) + penalty * free * flat
 
-        found = minimize(loss, np.zeros(len(free)), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+        with threadpool_limits(1):  # threads would wait for each other longer than they work
+            found = minimize(loss, np.zeros(len(free)), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
         weights, by_past = found[:-n_past].reshape(shape), found[-n_past:]
         return weights, by_past, self.loss(weights, by_past, rows)
 
+    def of_actions(self, weights: np.ndarray) -> np.ndarray:
+        """(A, 1 + D): each action's weights, put together of those that all share, its own and its columns'."""
+        n_actions = len(self.described)
+        return weights[0] + weights[1 : 1 + n_actions] + self.described @ weights[1 + n_actions :]
+
     def loss(self, weights: np.ndarray, by_past: np.ndarray, rows: np.ndarray) -> float:
         """Mean log loss of these examples, in nats."""
-        n_actions = len(self.described)
-        of_action = weights[0] + weights[1 : 1 + n_actions] + self.described @ weights[1 + n_actions :]
-        logits = np.einsum("nd,nd->n", self.state[rows], of_action[self.action[rows]]) + self.about[rows] @ by_past
+        own = self.of_actions(weights)[self.action[rows]]
+        logits = np.einsum("nd,nd->n", self.state[rows], own) + self.about[rows] @ by_past
         return float((np.logaddexp(0, logits) - self.taken[rows] * logits).mean())
 
 

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,6 +81,19 @@ def test_an_action_that_was_taken_too_seldom_has_no_chance_of_its_own_and_the_sa
     assert model.chances(requests)[:, 3].tolist() == [0, 0]
     assert np.ptp(model.scores(requests)[:, 3]) == 0
     assert model.expected[3] == model.expected.min()
+
+
+def test_a_fit_needs_no_memory_of_the_square_of_the_actions():
+    n, n_actions = 40, 2_000
+    action = np.arange(n)
+    problem = actions._Problem(np.ones((n, 2)), np.ones((n, 1)), action, action % 2 == 0, np.ones((n_actions, 3)))
+    problem.solve(1.0, action)  # what is loaded but once
+    tracemalloc.start()
+    weights, _, _ = problem.solve(1.0, action)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert weights.shape == (1 + n_actions + 3, 2) and most < 8 * n_actions**2 / 4
+    assert (weights[1 : 1 + n] > 0).all(axis=1).tolist() == problem.taken.tolist()
 
 
 def test_events_before_the_last_six_weeks_do_not_count_towards_enough():
