@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 256
 FALLBACK = 1e-9  # what popularity adds to a neighbour's strength: it orders what has none
 NEAR, NEARNESS = 20, 0.85  # reach, in events, of what is used shortly before and after, and what each step takes off
 BACKWARD = 0.5  # what having come shortly before counts, beside having come after
-PRIOR = 50.0  # steps that an item's likeness to others is worth
+PRIOR = 5.0  # events that an item's likeness to others is worth
 COLD_COUNT = 5  # interactions at which features and use count alike in an item's place
 COLD_SHARE = 0.5  # of use in an item's place, below which it is compared by features alone
 CELLS, LEAST_CANDIDATES = 40_000**2, 10_000  # pairs of items whose likeness is measured; to so many others at least
@@ -121,7 +121,7 @@ def fit_similar(
 
     c counts steps from i to j, near ones more, and those from j to i half; an item used twice in a row counts once.
     q, which sums to 1, is the likeness: of ``item_id_hidden_dim`` factors of c and ``item_metadata_hidden_dim`` factors
-    of features and text.  m: ``PRIOR``.
+    of features and text.  m: the steps that ``PRIOR`` events bring on average, few where histories are short.
     d: ``popularity_discount_factor``.  Training anew takes seconds, so ``start`` is not needed.  In catalogues of more
     items than the root of ``CELLS``, likeness is to the most used ones alone, so that time grows with the catalogue,
     not with its square.
@@ -131,7 +131,8 @@ def fit_similar(
     n_items = len(numbers.item_ids)
     done = histories(datasets.interactions, numbers)
     counts = np.bincount(done.items, minlength=n_items)
-    steps = places.steps(places.without_repeats(done), n_items, NEAR, NEARNESS)
+    events = places.without_repeats(done)
+    steps = places.steps(events, n_items, NEAR, NEARNESS)
     together = (steps + BACKWARD * steps.T).tocsr()
     used = _unit(places.factors(steps, parameters["item_id_hidden_dim"]))
     told = _unit(_metadata(datasets, numbers, parameters["item_metadata_hidden_dim"]))
@@ -140,6 +141,7 @@ def fit_similar(
     told = told.astype(np.float32)
     drawn_to = ((counts + 1.0) ** POPULARITY_POWER).astype(np.float32)
     total = np.asarray(together.sum(axis=1), dtype=np.float32).ravel()
+    prior = PRIOR * max(1.0, float(total.sum(dtype=np.float64)) / len(events.items))
     discount = (np.maximum(counts, 1.0) ** -parameters["popularity_discount_factor"]).astype(np.float32)
     near = _candidates(counts)
     chosen = near if len(near) < n_items else slice(None)
@@ -159,14 +161,14 @@ def fit_similar(
             row *= drawn_to
             if place_near[item] >= 0:
                 row[place_near[item]] = 0
-            row *= PRIOR / np.maximum(row.sum(), 1e-12)
+            row *= prior / np.maximum(row.sum(), 1e-12)
             rest = slice(*together.indptr[item : item + 2])
             followers, strength = together.indices[rest], together.data[rest]
             known = place_near[followers]
             row[known[known >= 0]] += strength[known >= 0]
             columns = np.concatenate([near, followers[known < 0]])
             row = np.concatenate([row, strength[known < 0]])
-            row *= discount[columns] / (total[item] + PRIOR)
+            row *= discount[columns] / (total[item] + prior)
             rows.append(places.strongest(row, columns, KEPT))
         progress(_step(begin, n_items))
     return Neighbours(numbers, places.gathered(rows), _popularity(datasets, numbers), place)

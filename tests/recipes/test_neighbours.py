@@ -82,6 +82,15 @@ def test_an_item_is_not_its_own_neighbour(name):
     assert model.strengths.diagonal().tolist() == [0, 0, 0, 0]
 
 
+def test_what_follows_an_item_comes_before_what_is_like_it_even_where_histories_are_short():
+    rng, letters = np.random.default_rng(0), "abcdefghijklmnopqrst"
+    start = rng.integers(0, 20, 400)
+    end = np.where(rng.random(400) < 0.6, (start + 1) % 20, rng.integers(0, 20, 400))
+    baskets = [letters[a] + letters[b] for a, b in zip(start, end)]
+    model = fitted("aws-similar-items", Datasets(interactions=interactions(baskets)))
+    assert [ranked(model, item)[0] for item in letters] == [*letters[1:], "a"]
+
+
 def test_popularity_discount_turns_similar_items_to_rarer_ones():
     datasets = Datasets(interactions=interactions(["ab"] * 3 + ["ac"] * 4 + ["c"] * 30))
     assert ranked(fitted("aws-similar-items", datasets), "a")[0] == "c"
