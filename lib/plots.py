@@ -171,19 +171,28 @@ def visits(axes: Sequence[Axes], visited: pd.DataFrame, new_items: Sequence[str]
     left.legend()
 
 
-def latency(axes: Sequence[Axes], measurements: Mapping[int, Measurement]) -> None:
-    """Latency and throughput under load.  axes: two.  measurements: clients -> ``lib.load.Measurement``."""
-    clients = list(measurements)
+def latency(axes: Sequence[Axes], measured: Mapping[str, Mapping[int, Measurement]]) -> None:
+    """Latency and throughput under load, on logarithmic axes.
+
+    axes: two.  measured: what was asked -> clients -> ``lib.load.Measurement``.
+    """
     left, right = axes
-    for percentile, colour in ((50, BLUE), (99, ORANGE)):
-        values = [measurements[n].percentile(percentile) for n in clients]
-        left.plot(range(len(clients)), values, marker="o", markersize=4, color=colour, label=f"p{percentile}")
-    left.set(title="Latency", xlabel="clients at once", ylabel="milliseconds", ylim=(0, None))
-    left.legend()
-    right.bar(range(len(clients)), [measurements[n].requests_per_second for n in clients], color=BLUE, width=0.6)
+    for (asked, of_clients), colour in zip(measured.items(), PALETTE):
+        places, values = range(len(of_clients)), of_clients.values()
+        for percentile, line in ((50, "o-"), (99, "o--")):
+            within = [each.percentile(percentile) for each in values]
+            left.plot(places, within, line, markersize=4, color=colour)
+        right.plot(places, [each.requests_per_second for each in values], "o-", markersize=4, color=colour, label=asked)
+        for ax in axes:
+            ax.set_xticks(places, of_clients)
+    left.set(title="Latency: p50, dashed p99", xlabel="clients at once", ylabel="milliseconds")
     right.set(title="Throughput", xlabel="clients at once", ylabel="requests a second")
     for ax in axes:
-        ax.set_xticks(range(len(clients)), clients)
+        ax.set(yscale="log")
+        ax.yaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:,g}")
+        ax.yaxis.set_minor_locator(plt.matplotlib.ticker.NullLocator())
+    right.legend()
 
 
 def composition(ax: Axes, lists: Mapping[str, Sequence[str]], most: int = 7) -> None:

@@ -548,7 +548,7 @@ def same_kind(answered: Sequence[Mapping], column: str, count: int) -> list[str]
 
 
 def recommendation_bodies(run: str, campaign: str, count: int) -> list[bytes]:
-    """Requests for recommendations as they go over the wire, for ``count`` users of the run."""
+    """Requests for recommendations as they go over the wire, one each for ``count`` users of the run, or for all."""
     users = datasets(run).interactions["USER_ID"].drop_duplicates().iloc[-count:]
     asked = {"campaignArn": arn("campaign", f"{run}-{campaign}"), "numResults": 25}
     return [json.dumps({**asked, "userId": user}).encode() for user in users]
@@ -622,12 +622,13 @@ def expected_clicks(run: str, visited: pd.DataFrame, *, weight: float, wanted: f
     )
 
 
-def load_summary(measured: Mapping[int, Measurement]) -> dict[str, str]:
-    """What the report says of a load test."""
-    most = max(measured, key=lambda clients: measured[clients].requests_per_second)
+def load_summary(measured: Mapping[str, Mapping[int, Measurement]]) -> dict[str, str]:
+    """What the report says of a load test, as ``lib.load.first_and_again`` gives it: of users asked for first."""
+    first = measured["first time"]
+    least, most = min(first), max(first, key=lambda clients: first[clients].requests_per_second)
     return {
-        "Latency, one client": f"{measured[min(measured)].percentile(50):.1f} ms",
-        f"Requests a second, {most} clients": f"{measured[most].requests_per_second:,.0f}",
+        f"Median latency of first requests, clients: {least}": f"{first[least].percentile(50):.1f} ms",
+        f"First requests a second, clients: {most}": f"{first[most].requests_per_second:,.0f}",
     }
 
 
