@@ -165,11 +165,16 @@ def derive(datasets: Datasets) -> Datasets:
 
 
 def overview(datasets: Datasets) -> pd.DataFrame:
-    """One row a table: its rows, how many users and items it names, and the first and last day of its interactions."""
+    """One row a table: its rows, how many users and items it names, and the first and last day of its interactions.
+
+    Times may be in any unit that ``clean`` takes.
+    """
     rows = {}
     for name, table in named(datasets):
         counts = {column: table[column].nunique() if column in table else "" for column in ("USER_ID", "ITEM_ID")}
-        days = pd.to_datetime(table["TIMESTAMP"], unit="s").dt.date if name == "Interactions" else pd.Series([""])
+        days = pd.Series([""])
+        if name == "Interactions":
+            days = pd.to_datetime(_seconds(name, table["TIMESTAMP"], []), unit="s").dt.date
         rows[name] = {"rows": len(table), "users": counts["USER_ID"], "items": counts["ITEM_ID"]}
         rows[name] |= {"first day": str(days.min()), "last day": str(days.max())}
     return pd.DataFrame(rows).T

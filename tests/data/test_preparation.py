@@ -62,6 +62,14 @@ def test_times_in_any_unit_become_seconds(factor):
     assert cleaned.interactions["TIMESTAMP"].tolist() == [1_600_000_000, 1_600_000_001]
 
 
+@pytest.mark.parametrize("factor", [1, 1_000, 1_000_000, 1_000_000_000])
+def test_the_first_and_last_day_are_told_before_times_in_any_unit_are_cleaned(factor):
+    times = np.array([1_600_000_000, 1_600_100_000]) * factor
+    table = pd.DataFrame({"USER_ID": ["u", "v"], "ITEM_ID": ["i", "i"], "TIMESTAMP": times})
+    told = preparation.overview(Datasets(interactions=table)).loc["Interactions"]
+    assert told[["first day", "last day"]].to_list() == ["2020-09-13", "2020-09-14"]
+
+
 def test_dates_become_seconds():
     times = pd.to_datetime(["1970-01-02 00:00:00", "1970-01-01 00:00:01"])
     table = pd.DataFrame({"USER_ID": ["u", "v"], "ITEM_ID": ["i", "i"], "TIMESTAMP": times})
