@@ -330,6 +330,20 @@ def last_items(run: str, user: str, columns: Sequence[str], count: int) -> pd.Da
     return items(run).reindex(ids)[list(columns)]
 
 
+def shown(run: str, columns: Sequence[str]) -> list[str]:
+    """The columns of Items to show, of which the last tells kinds apart; by default the first and a categorical one.
+
+    Raises ValueError for a column that Items lacks.
+    """
+    fields = [field for field in datasets(run).schemas["ITEMS"].fields if field.name != "ITEM_ID"]
+    names = [field.name for field in fields]
+    lacking = [column for column in columns if column not in names]
+    if lacking:
+        raise ValueError(f"07_query.columns: Items has no column {lacking[0]}; it has {', '.join(names)}")
+    categorical = [field.name for field in fields if field.categorical]
+    return list(columns) or list(dict.fromkeys([names[0], *(categorical or names[1:])[:1]]))
+
+
 def newcomers(run: str, count: int, prefix: str = "new") -> list[dict[str, object]]:
     """Items nobody has seen: ``described`` like items that are popular now, under new ids."""
     data = datasets(run)

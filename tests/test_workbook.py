@@ -76,6 +76,25 @@ def test_filters_about_interactions_are_left_out_where_these_have_no_event_type(
     assert left_out == (set() if "EVENT_TYPE" in columns else {"not-read"})
 
 
+def of_items(monkeypatch, **kinds):
+    """Give any run Items with these columns, and whether each is categorical."""
+    fields = [Field(name=name, type="string", categorical=categorical) for name, categorical in kinds.items()]
+    schema = Schema(name="Items", fields=(Field(name="ITEM_ID", type="string"), *fields))
+    monkeypatch.setattr(workbook, "datasets", lambda run: Datasets(interactions=None, schemas={"ITEMS": schema}))
+
+
+def test_columns_to_show_are_those_asked_for_or_two_that_items_has(monkeypatch):
+    of_items(monkeypatch, NAME=False, PRICE=False, CATEGORY=True)
+    assert workbook.shown("news", ["PRICE"]) == ["PRICE"]
+    assert workbook.shown("news", []) == ["NAME", "CATEGORY"]
+    with pytest.raises(ValueError, match=r"07_query\.columns: Items has no column TITLE; it has NAME, PRICE, CATEGORY"):
+        workbook.shown("news", ["TITLE", "CATEGORY"])
+    of_items(monkeypatch, CATEGORY=True, PRICE=False)
+    assert workbook.shown("news", []) == ["CATEGORY"]
+    of_items(monkeypatch, TITLE=False, CREATION_TIMESTAMP=False)
+    assert workbook.shown("news", []) == ["TITLE", "CREATION_TIMESTAMP"]
+
+
 def test_a_user_is_asked_with_the_filters_that_there_are_and_that_need_no_more(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBOOK_RUNS", str(tmp_path))
     for filters in (FILTERS, {"mine": FILTERS["cheap"]}, {}):
