@@ -43,10 +43,12 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from lib.data.datasets import Datasets
+from lib.data.schema import RESERVED
 from lib.data.simulator import FILES as SIMULATED_FILES
 
 MIND_TIME = "%m/%d/%Y %I:%M:%S %p"
 IMPRESSION_LENGTH = 1000  # characters Personalize takes
+TEXTS = {name for name, rule in RESERVED["Interactions"].items() if rule.types == ("string",)}  # also where digits
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 MIND_MIRROR = "https://huggingface.co/datasets/Recommenders/MIND/resolve/main"
 RETAIL_COPY = (
@@ -571,7 +573,7 @@ def _own_table(
             )
     columns = {}
     for name, found in names.items():
-        if name in ("USER_ID", "ITEM_ID"):
+        if name in TEXTS:
             columns[name] = file.table[found].replace("", pd.NA)
         elif name in ("TIMESTAMP", "CREATION_TIMESTAMP"):
             columns[name] = file.times(found, time_format)

@@ -378,6 +378,13 @@ def test_own_files_keep_their_columns_under_personalize_names(tmp_path):
     assert list(read("csv", tmp_path, interaction_columns=mapping).interactions) == list(mapping)
 
 
+def test_ids_event_types_and_impressions_may_be_numbers_and_stay_text(tmp_path):
+    (tmp_path / "interactions.csv").write_text("USER_ID,ITEM_ID,TIMESTAMP,EVENT_TYPE,IMPRESSION\n1,2,3,1,2\n1,4,5,,\n")
+    rows = read("csv", tmp_path).interactions
+    assert rows.iloc[0].to_list() == ["1", "2", 3, "1", "2"]
+    assert rows.iloc[1].isna().to_list() == [False, False, False, True, True]
+
+
 def test_own_items_and_users_are_read_where_they_are(tmp_path):
     (tmp_path / "interactions.csv").write_text("USER_ID,ITEM_ID,TIMESTAMP\n1,2,3\n")
     (tmp_path / "items.csv").write_text("ITEM_ID,CREATION_TIMESTAMP\n9,2020-01-01T00:00:00Z\n2,\n")
