@@ -565,7 +565,15 @@ def _own_table(
 ) -> pd.DataFrame:
     """A table with Personalize's column names; ids and categories text, times and measures numbers."""
     file = _Csv.read(path, tuple((mapping or {}).values()), delimiter)
-    names = mapping or {"".join(c if c.isalnum() else "_" for c in name).upper(): name for name in file.table}
+    names = dict(mapping or {})
+    for found in file.table if not mapping else ():
+        name = "".join(c if c.isalnum() else "_" for c in found).upper()
+        if name in names:
+            raise ValueError(
+                f"{path}, line 1: columns {names[name]!r} and {found!r} would both be {name}; rename one, or say which "
+                "to take in the column mapping"
+            )
+        names[name] = found
     for name in required:
         if name not in names:
             raise ValueError(

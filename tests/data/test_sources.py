@@ -419,6 +419,10 @@ def test_milliseconds_stay_for_the_cleaning_to_see(tmp_path):
         ),
         ("USER_ID,ITEM_ID\n1,2\n", r"has no column TIMESTAMP, only USER_ID, ITEM_ID: say which one it is"),
         ("USER_ID,USER_ID\n1,2\n", r"line 1: column 'USER_ID' stands twice in the header"),
+        (
+            "user_id,user id,ITEM_ID,TIMESTAMP\n1,2,3,4\n",
+            r"line 1: columns 'user_id' and 'user id' would both be USER_ID; rename one, or say which",
+        ),
         ("USER_ID,ITEM_ID,TIMESTAMP\n", r"has a header and no rows"),
         ("", r"interactions\.csv is empty"),
     ],
