@@ -392,8 +392,38 @@ def test_own_items_and_users_are_read_where_they_are(tmp_path):
     datasets = read("csv", tmp_path)
     assert datasets.items["ITEM_ID"].tolist() == ["2", "9"] and datasets.users is None
     assert datasets.items["CREATION_TIMESTAMP"].tolist()[1] == seconds("2020-01-01")
-    with pytest.raises(ValueError, match=r"people\.csv has no column USER_ID, only USER_ID;AGE"):
+    with pytest.raises(ValueError, match=r"people\.csv, line 1: found 'USER_ID;AGE', expected .* the option delimiter"):
         read("csv", tmp_path, users="people.csv")
+
+
+@pytest.mark.parametrize(("time", "meant"), [("20241231", "2024-12-31"), ("20241231T0800", "2024-12-31 08:00")])
+def test_own_dates_without_dashes_are_no_seconds(tmp_path, time, meant):
+    (tmp_path / "interactions.csv").write_text(f"USER_ID,ITEM_ID,TIMESTAMP\n1,2,{time}\n")
+    assert read("csv", tmp_path).interactions["TIMESTAMP"].tolist() == [seconds(meant)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_own_lines_may_end_as_on_any_machine(tmp_path, end):
+    (tmp_path / "interactions.csv").write_bytes(end.join(["USER_ID,ITEM_ID,TIMESTAMP", "1,2,3", "4,5,6", ""]).encode())
+    assert read("csv", tmp_path).interactions.to_numpy().tolist() == [["1", "2", 3], ["4", "5", 6]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"USER_ID,ITEM_ID,TIMESTAMP\n1,2,3\n"), r"line 1: .*; save the file so, not packed"),
+        (
+            "USER_ID,ITEM_ID,TIMESTAMP\n1,2,3\n".encode("utf-16"),
+            r"line 1: expected .* in UTF-8 \('utf-8' codec",
+        ),
+        (b"\nUSER_ID,ITEM_ID,TIMESTAMP\n1,2,3\n", r"line 1: found '', expected the names of columns separated by ','"),
+        (b'USER_ID,ITEM_ID,TIMESTAMP\n1,2,"' + b"3" * 3_000_000 + b'"\n', r"a value longer than a mebibyte; see"),
+    ],
+)
+def test_own_bytes_that_are_no_csv_are_told_how_to_be(tmp_path, content, message):
+    (tmp_path / "interactions.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read("csv", tmp_path)
 
 
 def test_own_times_may_be_dates_of_any_format(tmp_path):
@@ -423,6 +453,10 @@ def test_milliseconds_stay_for_the_cleaning_to_see(tmp_path):
             "user_id,user id,ITEM_ID,TIMESTAMP\n1,2,3,4\n",
             r"line 1: columns 'user_id' and 'user id' would both be USER_ID; rename one, or say which",
         ),
+        (",USER_ID,ITEM_ID,TIMESTAMP\n0,1,2,3\n", r"line 1: column '' cannot be named '': names are letters"),
+        ("USER_ID,ITEM_ID,TIMESTAMP,2nd\n1,2,3,4\n", r"line 1: column '2nd' cannot be named '2ND': .*; rename it, or"),
+        ("USER_ID,ITEM_ID,TIMESTAMP,Größe\n1,2,3,4\n", r"column 'Größe' cannot be named 'GRÖSSE'"),
+        ("USER_ID,ITEM_ID,TIMESTAMP\n1,2,20241231080000\n", r"found '20241231080000'; .* give the option time_format"),
         ("USER_ID,ITEM_ID,TIMESTAMP\n", r"has a header and no rows"),
         ("", r"interactions\.csv is empty"),
     ],
