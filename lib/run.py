@@ -14,6 +14,7 @@ import errno
 import fcntl
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -39,7 +40,9 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
 
-from lib import params, report, reproducible
+from lib import off_policy, params, report, reproducible
+from lib.data import simulator
+from lib.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 MEBIBYTE = 2**20
@@ -48,7 +51,12 @@ STATES = ".states"
 NOTE = ".progress"  # a line that a long step may write for whoever watches
 IMMUTABLE = {".parquet", ".csv", ".safetensors", ".npz"}  # written aside and renamed, so a hard link is a copy
 TRACEBACK_LINES = 16
-SOLUTIONS = (("05_evaluate", "baseline"), ("06_deploy", "ranking"), ("06_deploy", "similar"), ("07_query", "explorer"))
+FOR_ITEMS = ("USER_PERSONALIZATION", "POPULAR_ITEMS", "PERSONALIZED_RANKING", "RELATED_ITEMS")
+SOLUTIONS = (  # notebook, parameter, types of recipes that will do
+    ("05_evaluate", "baseline", ("USER_PERSONALIZATION", "POPULAR_ITEMS")),
+    ("06_deploy", "ranking", ("PERSONALIZED_RANKING",)),
+    ("06_deploy", "similar", ("RELATED_ITEMS",)),
+)
 
 
 class Refused(Exception):
@@ -96,7 +104,7 @@ def plan(profile: str, *, root: Path = ROOT, data: Path | None = None, overrides
             if not folder.is_dir():
                 raise FileNotFoundError(f"{folder}: no such folder of raw data; {_nearest(folder)}")
             parameters[stem] = {**parameters[stem], params.FOLDER: str(folder)}
-    _check_solutions(parameters)
+    _check_values(parameters)
     return Plan(replace(checked, parameters=parameters), paths, declarations)
 
 
@@ -186,18 +194,60 @@ def store_outputs(folder: Path, plan: Plan) -> None:
         _write(source, nbformat.writes(notebook) + "\n")
 
 
-def _check_solutions(parameters: Mapping[str, Mapping[str, params.Value]]) -> None:
-    """That the solutions which later notebooks name will have been made.  Raises ValueError."""
+def _check_values(parameters: Mapping[str, Mapping[str, params.Value]]) -> None:
+    """That the notebooks can use the values, as far as that is known without data.  Raises ValueError."""
+    for stem, values in parameters.items():
+        if not 0 <= values.get("seed", 0) < 2**32:
+            raise ValueError(f"{stem}.seed is {values['seed']}; expected 0 to {2**32 - 1}")
     if "03_train" not in parameters:
         return
-    recipes = [*parameters["03_train"]["recipes"], parameters["03_train"]["update_recipe"]]
-    made = {"tuned": None} | dict.fromkeys(recipe.removeprefix("aws-") for recipe in recipes)
-    for stem, name in SOLUTIONS:
-        if parameters[stem][name] not in made:
+    later = parameters["05_evaluate"]
+    if not 0 < later["temporal_share"] < 1:
+        raise ValueError(f"05_evaluate.temporal_share is {later['temporal_share']}; expected more than 0, less than 1")
+    able = [name for name, recipe in RECIPES.items() if recipe.recipe_type in FOR_ITEMS]
+    for name in later["temporal_recipes"]:
+        if name not in able:
             raise ValueError(
-                f"{stem}.{name} is {parameters[stem][name]!r}, but the solutions of 03_train and 04_tune are "
-                f"{', '.join(made)}; add its recipe to 03_train.recipes, or name another of its kind"
+                f"05_evaluate.temporal_recipes has {name!r}, which is no recipe that chooses items; there are "
+                f"{', '.join(able)}"
             )
+    trained = [*parameters["03_train"]["recipes"], parameters["03_train"]["update_recipe"]]
+    made = {"tuned": parameters["04_tune"]["recipe"]} | {recipe.removeprefix("aws-"): recipe for recipe in trained}
+    kinds = {solution: RECIPES[recipe] for solution, recipe in made.items() if recipe in RECIPES}
+    for stem, name, types in SOLUTIONS:
+        _check_solution(parameters, stem, name, [each for each, kind in kinds.items() if kind.recipe_type in types])
+    if parameters["01_prepare_data"]["source"] == "simulated":
+        _check_solution(parameters, "07_query", "explorer", [each for each, kind in kinds.items() if kind.explores])
+        _check_simulation(parameters)
+
+
+def _check_solution(
+    parameters: Mapping[str, Mapping[str, params.Value]], stem: str, name: str, able: Sequence[str]
+) -> None:
+    """That a parameter names one of the solutions that can do what its notebook asks of it."""
+    if parameters[stem][name] not in able:
+        raise ValueError(
+            f"{stem}.{name} is {parameters[stem][name]!r}, but of the solutions of 03_train and 04_tune these will do: "
+            f"{', '.join(able) or 'none'}; name one of them, or add a recipe that will do to 03_train.recipes"
+        )
+
+
+def _check_simulation(parameters: Mapping[str, Mapping[str, params.Value]]) -> None:
+    """That a site of these sizes can be simulated, and the weights be compared at which its readers are shown lists."""
+    sizes = [name for name in inspect.signature(simulator.simulate).parameters if name not in ("folder", "seed")]
+    for name in parameters["01_prepare_data"]["simulation"]:
+        if name not in sizes:
+            raise ValueError(f"01_prepare_data.simulation has {name!r}; expected {', '.join(sizes)}")
+    weights = parameters["07_query"]["weights"]
+    for name in ("weights", "other_weights"):
+        for weight in parameters["07_query"][name]:
+            if not re.fullmatch(r"0|1|0?\.\d+|[01]\.0*", weight):
+                raise ValueError(f"07_query.{name} has {weight!r}; expected numbers from 0 to 1")
+    if not weights or not 0 < float(weights[-1]) <= off_policy.MOST:
+        raise ValueError(
+            f"07_query.weights is {weights}; expected a last one above 0 and up to {off_policy.MOST}, for its lists "
+            "tell what other weights would bring"
+        )
 
 
 def _execute(plan: Plan, stem: str, folder: Path, progress: "_Progress") -> dict[str, object]:

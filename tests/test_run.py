@@ -259,10 +259,35 @@ def test_a_further_output_location_receives_notebooks_report_and_manifest(comple
 def test_a_solution_that_no_notebook_would_make_is_refused_before_anything_runs():
     recipes = "03.recipes=[aws-personalized-ranking-v2, aws-popularity-count]"
     with pytest.raises(
-        ValueError, match=r"06_deploy\.similar is 'similar-items', .* add its recipe to 03_train\.recipes"
+        ValueError,
+        match=r"06_deploy\.similar is 'similar-items', .* will do: none; .* add a recipe .* 03_train\.recipes",
     ):
         run.plan("quickstart", overrides=[recipes])
     assert run.plan("quickstart", overrides=[recipes.replace("]", ", aws-sims]"), "06.similar=sims"])
+
+
+@pytest.mark.parametrize(
+    ("assignments", "said"),
+    [
+        (["01.seed=-1"], r"01_prepare_data\.seed is -1; expected 0 to 4294967295"),
+        (["01.simulation={reader: 9}"], r"simulation has 'reader'; expected readers, articles, interactions, days"),
+        (["05.temporal_share=1.0"], r"05_evaluate\.temporal_share is 1\.0; expected more than 0, less than 1"),
+        (["05.temporal_recipes=[aws-item-affinity]"], r"temporal_recipes has 'aws-item-affinity', which is no recipe"),
+        (["05.baseline=similar-items"], r"05_evaluate\.baseline is .* will do: tuned, user-personalization-v2, "),
+        (["06.ranking=similar-items"], r"06_deploy\.ranking is .* will do: personalized-ranking-v2; name one"),
+        (["07.explorer=popularity-count"], r"07_query\.explorer is .* will do: tuned, user-personalization-v2, "),
+        (["07.weights=[]"], r"07_query\.weights is \[\]; expected a last one above 0 and up to 0\.5"),
+        (["07.weights=['0']"], r"07_query\.weights is \['0'\]; expected a last one above 0"),
+        (["07.other_weights=['2']"], r"07_query\.other_weights has '2'; expected numbers from 0 to 1"),
+    ],
+)
+def test_a_value_that_a_later_notebook_cannot_use_is_refused_before_anything_runs(assignments, said):
+    with pytest.raises(ValueError, match=said):
+        run.plan("quickstart", overrides=assignments)
+
+
+def test_weights_are_free_where_nobody_visits():
+    assert run.plan("movielens-small", overrides=["07.weights=[]", "07.explorer=popularity-count"])
 
 
 def test_an_output_location_that_cannot_be_written_is_noticed_before_a_notebook_runs(house):
