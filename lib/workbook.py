@@ -330,6 +330,20 @@ def last_items(run: str, user: str, columns: Sequence[str], count: int) -> pd.Da
     return items(run).reindex(ids)[list(columns)]
 
 
+def item_kinds(run: str, column: str) -> pd.Series:
+    """Of what kind each item is, by ITEM_ID: the first value of a column of Items; of "", its first categorical one.
+
+    Where that has none, items are of one kind.  Raises ValueError for a column that Items lacks.
+    """
+    known = items(run)
+    if column and column not in known:
+        raise ValueError(f"03_train.item_category is {column!r}, but Items has {', '.join(known)}")
+    categorical = [field.name for field in datasets(run).schemas["ITEMS"].fields if field.categorical]
+    name = column or next(iter(categorical), "")
+    kinds = known[name] if name else pd.Series("(any)", index=known.index)
+    return kinds.astype("str").str.split("|").str[0]
+
+
 def shown(run: str, columns: Sequence[str]) -> list[str]:
     """The columns of Items to show, of which the last tells kinds apart; by default the first and a categorical one.
 

@@ -134,9 +134,9 @@ def test_training_draws_the_first_recipe_that_has_something_to_draw(recipes, mon
     workbook = SimpleNamespace(
         training_log=lambda run, version: pd.DataFrame(logs[version]),
         model=lambda run, version: SimpleNamespace(catalogue=numbers, embeddings=lambda: places[version]),
-        items=lambda run: pd.DataFrame({"KIND": ["x", "x", "y"]}, index=["a", "b", "c"]),
     )
-    names = {"run": "news", "versions": {name: name for name in recipes}, "item_category": "KIND", "workbook": workbook}
+    names = {"run": "news", "versions": {name: name for name in recipes}, "workbook": workbook}
+    names["kinds"] = pd.Series(["x", "x", "y"], index=["a", "b", "c"])
     names |= {"np": np, "plt": plt, "plots": plots, "evaluation": evaluation}
     monkeypatch.setattr(plt, "show", plt.close)
     cells = nbformat.read(ROOT / "notebooks" / "03_train.ipynb", as_version=4).cells

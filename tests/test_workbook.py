@@ -1,6 +1,7 @@
 """What the notebooks share."""
 
 import boto3
+import pandas as pd
 import pytest
 
 from lib import workbook
@@ -93,6 +94,18 @@ def test_columns_to_show_are_those_asked_for_or_two_that_items_has(monkeypatch):
     assert workbook.shown("news", []) == ["CATEGORY"]
     of_items(monkeypatch, TITLE=False, CREATION_TIMESTAMP=False)
     assert workbook.shown("news", []) == ["TITLE", "CREATION_TIMESTAMP"]
+
+
+def test_items_are_of_the_kinds_that_a_column_tells_or_the_first_categorical_one(monkeypatch):
+    of_items(monkeypatch, NAME=False, GENRE=True)
+    table = pd.DataFrame({"NAME": ["one", "two"], "GENRE": ["x|y", None]}, index=["a", "b"])
+    monkeypatch.setattr(workbook, "items", lambda run: table)
+    assert workbook.item_kinds("news", "NAME").to_list() == ["one", "two"]
+    assert workbook.item_kinds("news", "")["a"] == "x"
+    with pytest.raises(ValueError, match=r"03_train\.item_category is 'KIND', but Items has NAME, GENRE"):
+        workbook.item_kinds("news", "KIND")
+    of_items(monkeypatch, NAME=False)
+    assert workbook.item_kinds("news", "").nunique() == 1
 
 
 def test_a_user_is_asked_with_the_filters_that_there_are_and_that_need_no_more(tmp_path, monkeypatch):
