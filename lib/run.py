@@ -48,6 +48,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MEBIBYTE = 2**20
 MANIFEST = "manifest.json"
 STATES = ".states"
+NOTES = "notes.json"  # of notebooks for later ones, so that it tells of a folder that they made
 NOTE = ".progress"  # a line that a long step may write for whoever watches
 IMMUTABLE = {".parquet", ".csv", ".safetensors", ".npz"}  # written aside and renamed, so a hard link is a copy
 TRACEBACK_LINES = 16
@@ -322,10 +323,11 @@ def _records(folder: Path, plan: Plan, earlier: list[str]) -> dict[str, dict[str
         try:
             known = json.loads((folder / MANIFEST).read_text())["notebooks"]
         except (FileNotFoundError, ValueError, LookupError, TypeError):
-            raise Refused(
-                f"{_shown(folder)} has no {MANIFEST} of a run, so no run made it, and a run would empty it; move it "
-                "elsewhere, or choose another folder with --runs"
-            ) from None
+            if not (folder / NOTES).is_file():
+                raise Refused(
+                    f"{_shown(folder)} has no {MANIFEST} of a run and no {NOTES} of notebooks, so neither made it, and "
+                    "a run would empty it; move it elsewhere, or choose another folder with --runs"
+                ) from None
     for stem in earlier:
         executed = folder / "notebooks" / f"{stem}.ipynb"
         if stem not in known or not executed.is_file() or _sha256(executed) != known[stem]["sha256"]:

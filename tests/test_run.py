@@ -230,8 +230,16 @@ def test_a_folder_that_no_run_made_is_left_alone(house):
         if manifest is not None:
             (house.folder / "manifest.json").write_text(manifest)
         assert house.run() == 2
-        assert "has no manifest.json of a run, so no run made it" in house.err
+        assert "has no manifest.json of a run and no notes.json of notebooks, so neither made it" in house.err
         assert (house.folder / "thesis.txt").exists()
+
+
+def test_a_folder_that_notebooks_made_by_hand_is_begun_anew(house):
+    house.alone("print('done')")
+    (house.folder / "store").mkdir(parents=True)
+    (house.folder / "notes.json").write_text('{"seed": 20}')
+    assert house.run() == 0
+    assert not (house.folder / "notes.json").exists() and house.manifest()["state"] == "complete"
 
 
 def test_a_service_of_somebody_else_on_the_store_is_not_worked_beneath(complete):
