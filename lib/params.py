@@ -136,12 +136,14 @@ def override(profile: Profile, assignment: str, declarations: Mapping[str, Mappi
     key, equals, text = assignment.partition("=")
     notebook, dot, name = key.partition(".")
     if not (equals and dot and name):
-        raise ValueError(f"-p {assignment}: write NOTEBOOK.NAME=VALUE, as in 03.seed=5")
+        raise ValueError(f"-p {assignment}: write NOTEBOOK.NAME=VALUE, as in 01.seed=5")
     stem = find(notebook, declarations)
     known = [known for known in declarations[stem] if known != RUN]
     if name not in known:
+        owners = [other for other, names in declarations.items() if name in names and name != RUN]
         raise ValueError(
             f"-p {assignment}: {stem} has no parameter {name}{_meant(name, known)}; it has {', '.join(known)}"
+            + (f"; {name} is of {', '.join(owners)}" if owners else "")
         )
     try:
         value = yaml.safe_load(text)

@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -70,11 +71,15 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run: a checked profile and the notebooks it is for."""
+    """What to run: a checked profile and the notebooks it is for.
+
+    again: the command that runs it from a notebook on, but for the notebook's number at its end.
+    """
 
     profile: params.Profile
     notebooks: dict[str, Path]
     declarations: dict[str, dict[str, params.Value]]
+    again: str = "make run FROM="
 
     def changes(self, stem: str) -> dict[str, params.Value]:
         """The parameters whose value is not the notebook's own; the others need no injecting."""
@@ -90,8 +95,9 @@ def plan(profile: str, *, root: Path = ROOT, data: Path | None = None, overrides
     """
     paths = params.notebooks(root / "notebooks")
     declarations = {stem: params.declared(path) for stem, path in paths.items()}
-    is_path = profile.endswith((".yaml", ".yml")) or "/" in profile
-    checked = params.read(Path(profile) if is_path else root / "params" / f"{profile}.yaml", declarations)
+    is_path = "/" in profile or (profile.endswith((".yaml", ".yml")) and Path(profile).is_file())
+    named = root / "params" / f"{profile.removesuffix('.yaml')}.yaml"
+    checked = params.read(Path(profile) if is_path else named, declarations)
     for assignment in overrides or []:
         checked = params.override(checked, assignment, declarations)
     reading = [stem for stem in paths if params.FOLDER in declarations[stem]]
@@ -120,7 +126,9 @@ def run(plan: Plan, *, runs: Path, first: str | None = None, output: str | None 
     folder = runs / plan.profile.name
     stems = list(plan.notebooks)
     earlier = stems[: stems.index(first)] if first else []
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if runs.is_file():
+        raise Refused(f"{_shown(runs)} is a file, but runs are kept in a folder; choose one with --runs")
+    runs.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         records = _records(folder, plan, earlier)
         _stop(started(folder))
@@ -273,13 +281,13 @@ def _execute(plan: Plan, stem: str, folder: Path, progress: "_Progress") -> dict
             )
         except PapermillExecutionError as error:
             running.replace(failed)
-            raise Failed(_failure(stem, progress.place, error, failed, plan.profile.name)) from None
+            raise Failed(_failure(stem, progress.place, error, failed, plan.again)) from None
         except (DeadKernelError, RuntimeError) as error:
             running.replace(failed)
             raise Failed(
                 f"{stem} failed in {progress.place}: {error or 'the kernel died'}. Its processes had taken "
                 f"{watch.peak / MEBIBYTE:,.0f} MiB, and {psutil.virtual_memory().available / MEBIBYTE:,.0f} MiB are "
-                f"free now.\n{_go_on(stem, failed, plan.profile.name)}"
+                f"free now.\n{_go_on(stem, failed, plan.again)}"
             ) from None
     seconds = time.monotonic() - begun
     notebook = reproducible_copy(nbformat.read(running, as_version=4))
@@ -296,20 +304,19 @@ def _execute(plan: Plan, stem: str, folder: Path, progress: "_Progress") -> dict
     }
 
 
-def _failure(stem: str, place: str, error: PapermillExecutionError, notebook: Path, profile: str) -> str:
+def _failure(stem: str, place: str, error: PapermillExecutionError, notebook: Path, again: str) -> str:
     """What a reader needs to mend a cell: which one, its first lines, the end of the traceback, and how to go on."""
     source = [f"    {line}" for line in error.source.strip().splitlines()[:3]]
     trace = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", "\n".join(error.traceback)).splitlines()[1:]  # a line of dashes first
     shown = trace if len(trace) <= TRACEBACK_LINES else ["…", *trace[-TRACEBACK_LINES:]]
-    full = [_space(notebook)] if os.strerror(errno.ENOSPC) in error.evalue else []
-    lines = [f"{stem} failed in {place}, In [{error.exec_count}]:", *source, "", *shown, "", *full]
-    return "\n".join([*lines, _go_on(stem, notebook, profile)])
+    lines = [f"{stem} failed in {place}, In [{error.exec_count}]:", *source, "", *shown, ""]
+    return "\n".join([*lines, *filter(None, [_room(error.evalue, notebook)]), _go_on(stem, notebook, again)])
 
 
-def _go_on(stem: str, notebook: Path, profile: str) -> str:
+def _go_on(stem: str, notebook: Path, again: str) -> str:
     return (
         f"The notebook as far as it came: {_shown(notebook)}\n"
-        f"When the cause is mended, go on from there: make run PROFILE={profile} FROM={stem[:2]}"
+        f"When the cause is mended, go on from there: {again}{stem[:2]}"
     )
 
 
@@ -333,7 +340,7 @@ def _records(folder: Path, plan: Plan, earlier: list[str]) -> dict[str, dict[str
         if stem not in known or not executed.is_file() or _sha256(executed) != known[stem]["sha256"]:
             raise Refused(
                 f"{stem} has not been run in {_shown(folder)}, and what comes after builds on it; start there: "
-                f"make run PROFILE={plan.profile.name} FROM={stem[:2]}"
+                f"{plan.again}{stem[:2]}"
             )
         before, now = known[stem]["parameters"], plan.profile.parameters[stem]
         if not now.get(params.FOLDER, True):
@@ -342,7 +349,7 @@ def _records(folder: Path, plan: Plan, earlier: list[str]) -> dict[str, dict[str
             if before.get(name) != now.get(name):
                 raise Refused(
                     f"{stem}.{name} is {now.get(name)!r}, but {_shown(folder)} was run with {before.get(name)!r}; "
-                    f"start there: make run PROFILE={plan.profile.name} FROM={stem[:2]}"
+                    f"start there: {plan.again}{stem[:2]}"
                 )
         if known[stem]["source_sha256"] != _sha256(plan.notebooks[stem]):
             print(f"note: {stem} has been edited since it was run; its results are the old ones", file=sys.stderr)
@@ -641,12 +648,36 @@ def _nearest(path: Path) -> str:
     return f"{parent} has {', '.join(names[:12]) or 'no folders'}"
 
 
-def _space(path: Path) -> str:
+def _room(said: str, path: Path) -> str:
+    """What would do where an error says that a file found no room; nothing where it says something else."""
+    if os.strerror(errno.EFBIG) in said:
+        return f"A file grew beyond what is allowed here ({said}); allow larger ones, as by `ulimit -f unlimited`."
+    if not any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT)):
+        return ""
     there = next(parent for parent in path.absolute().parents if parent.is_dir())
     return (
         f"No space is left in {_shown(there)}: {shutil.disk_usage(there).free / MEBIBYTE:,.0f} MiB free; free some, or "
         "choose another folder with --runs."
     )
+
+
+def _again(options: argparse.Namespace, runs: Path) -> str:
+    """The command that was given, but for the notebook to go on from: by make, if that takes all that was asked.
+
+    runs: where runs are kept if nobody says otherwise.
+    """
+    asked = {
+        "--data": options.data,
+        "--runs": options.runs if options.runs != runs else None,
+        "--output": options.output,
+    }
+    given = [word for name, value in asked.items() if value for word in (name, str(value))]
+    given += [word for assignment in options.overrides or [] for word in ("-p", assignment)]
+    given += ["--refresh"] * options.refresh
+    if given[2 * bool(options.data) :]:
+        return f"{shlex.join(['python', '-m', 'lib.run', options.profile, *given])} --from "
+    data = f"DATA={shlex.quote(str(options.data))} " if options.data else ""
+    return f"make run PROFILE={options.profile} {data}FROM="
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
@@ -655,7 +686,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("profile", help="a name in params/, or a path to a YAML file")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="read raw data from this folder")
     parser.add_argument("--from", dest="first", metavar="04", help="go on from this notebook")
-    default = os.environ.get("WORKBOOK_RUNS", root / "runs")
+    default = Path(os.environ.get("WORKBOOK_RUNS", root / "runs"))
     parser.add_argument("--runs", type=Path, metavar="FOLDER", default=default, help="where runs are kept (runs/)")
     parser.add_argument("--output", metavar="LOCATION", help="copy notebooks and report there too: a folder, s3://…")
     parser.add_argument(
@@ -665,13 +696,14 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     options = parser.parse_args(arguments)
     try:
         planned = plan(options.profile, root=root, data=options.data, overrides=options.overrides)
+        planned = replace(planned, again=_again(options, default))
         first = params.find(options.first, planned.notebooks) if options.first else None
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     command = " ".join(["python -m lib.run", *(sys.argv[1:] if arguments is None else arguments)])
     try:
-        folder = run(planned, runs=Path(options.runs), first=first, output=options.output, command=command)
+        folder = run(planned, runs=options.runs, first=first, output=options.output, command=command)
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -679,8 +711,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        print(f"error: {_space(Path(options.runs, planned.profile.name)) if full else error}", file=sys.stderr)
+        print(f"error: {_room(str(error), options.runs / planned.profile.name) or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; what is complete is kept, and FROM= goes on after it", file=sys.stderr)

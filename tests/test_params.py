@@ -153,6 +153,7 @@ def test_an_override_changes_one_parameter(read, declarations):
     ("assignment", "message"),
     [
         ("seed=5", "write NOTEBOOK.NAME=VALUE"),
+        ("01.update=true", "it has seed, folder; update is of 03_train"),
         ("03.sed=5", "03_train has no parameter sed (did you mean seed?)"),
         ("03.seed=1e-3", "03_train.seed is '1e-3' (str), but the notebook declares an int"),
         ("03.seed=[1", "the value is not YAML"),

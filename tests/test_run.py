@@ -139,7 +139,7 @@ def test_going_on_is_refused_where_the_earlier_notebooks_were_not_run(house):
 def test_going_on_is_refused_where_the_earlier_notebooks_were_run_differently(complete):
     assert complete.run("--from", "02", "-p", "01.rows=5") == 2
     assert "01_prepare_data.rows is 5, but" in complete.err
-    assert "was run with 4; start there: make run PROFILE=news FROM=01" in complete.err
+    assert "was run with 4; start there: python -m lib.run news -p 01.rows=5 --from 01" in complete.err
     assert complete.manifest()["state"] == "complete"
 
 
@@ -156,6 +156,41 @@ def test_a_failure_names_notebook_cell_and_cause_and_can_be_mended(house):
         "01_prepare_data.ipynb",
         "02_train.ipynb",
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "again"),
+    [
+        (["my/news.yaml"], "make run PROFILE=my/news.yaml FROM=02"),
+        (["news", "--data", "my data"], "make run PROFILE=news DATA='my data' FROM=02"),
+        (["news", "-p", "01.rows=[1, 2]"], "python -m lib.run news -p '01.rows=[1, 2]' --from 02"),
+        (["news", "--runs", "my runs"], "python -m lib.run news --runs 'my runs' --from 02"),
+        (["news", "--data", "d", "--from", "01", "--refresh"], "python -m lib.run news --data d --refresh --from 02"),
+    ],
+)
+def test_the_advice_to_go_on_repeats_what_was_asked(arguments, again, monkeypatch, capsys):
+    monkeypatch.delenv("WORKBOOK_RUNS", raising=False)
+
+    def failing(plan, **options):
+        raise run.Failed(run._go_on("02_train", Path("02_train.failed.ipynb"), plan.again))
+
+    monkeypatch.setattr(run, "plan", lambda *names, **options: run.Plan(None, {"01_prepare_data": None}, {}))
+    monkeypatch.setattr(run, "run", failing)
+    assert run.main(arguments) == 1
+    assert capsys.readouterr().err.endswith(f"go on from there: {again}\n")
+
+
+def test_a_profile_in_params_may_be_named_as_its_file_is(house, monkeypatch):
+    monkeypatch.chdir(house.root)
+    assert run.plan("news.yaml", root=house.root).profile.name == "news"
+    Path("news.yaml").write_text("description: Mine\n")
+    assert run.plan("news.yaml", root=house.root).profile.description == "Mine"
+
+
+def test_runs_cannot_be_kept_in_a_file(house):
+    (house.root / "runs").touch()
+    assert house.run() == 2
+    assert f"{house.root / 'runs'} is a file, but runs are kept in a folder; choose one with --runs" in house.err
 
 
 def test_a_run_killed_at_any_place_leaves_nothing_that_the_next_one_trips_over(house):
@@ -200,6 +235,9 @@ def test_a_full_disk_is_named_with_its_space(house):
     assert house.run() == 1
     assert "No space is left in" in house.err
     assert "MiB free; free some" in house.err
+    house.train("import errno, os\n\nraise OSError(errno.EFBIG, os.strerror(errno.EFBIG))")
+    assert house.run() == 1
+    assert "allow larger ones, as by `ulimit -f unlimited`" in house.err
 
 
 def test_memory_of_processes_that_a_notebook_starts_is_counted(house):
