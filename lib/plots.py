@@ -144,12 +144,18 @@ def slices(ax: Axes, table: pd.DataFrame, metric: str, by: str) -> None:
 
 
 def reliability(ax: Axes, table: pd.DataFrame) -> None:
-    """Chance given against share that came, on logarithmic axes.  table: columns chance, came_next, low, high."""
+    """Chance given against share that came, on logarithmic axes with a place for none that came.
+
+    table: columns chance, came_next, low, high.
+    """
     around = np.abs(table[["low", "high"]].to_numpy().T - table["came_next"].to_numpy())
     ends = [table["chance"].min() / 2, min(1.0, table["chance"].max() * 2)]
     ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1)
-    ax.errorbar(table["chance"], table["came_next"], yerr=around, fmt="o", color=BLUE, ecolor=GREY, markersize=4)
-    ax.set(title="Chance given and share that came (dashed: equal)", xscale="log", yscale="log")
+    look = {"fmt": "o", "color": BLUE, "ecolor": GREY, "markersize": 4, "clip_on": False}
+    ax.errorbar(table["chance"], table["came_next"], yerr=around, **look)
+    ax.set(title="Chance given and share that came (dashed: equal)", xscale="log")
+    ax.set_yscale("symlog", linthresh=max(ends[0], 1e-6))
+    ax.set_ylim(0, None)
     ax.set(xlabel="chance that the model gave", ylabel="share that came next")
 
 

@@ -145,3 +145,10 @@ def test_training_draws_the_first_recipe_that_has_something_to_draw(recipes, mon
         exec(source, names)
     assert len(looks) == 3 and names["learning"] == names["placing"] == (recipes[1] if recipes[1:] else None)
     assert ("share it" in capsys.readouterr().out) == bool(recipes[1:])
+
+
+def test_a_group_of_which_nothing_came_has_a_place_among_the_groups():
+    _, ax = plots.figure()
+    plots.reliability(ax, pd.DataFrame({"chance": [0.001, 0.1], "came_next": [0, 0.1], "low": [0, 0.05], "high": 0.2}))
+    assert ax.get_ylim()[0] == 0 and ax.get_xscale() == "log"
+    plt.close()
