@@ -147,6 +147,18 @@ def test_training_draws_the_first_recipe_that_has_something_to_draw(recipes, mon
     assert ("share it" in capsys.readouterr().out) == bool(recipes[1:])
 
 
+@pytest.mark.parametrize("shares", [{}, {"bptt": 1.0}])
+def test_tuning_draws_what_mattered_only_where_trials_differ(shares, monkeypatch, capsys):
+    names = {"study": None, "seed": 1, "plt": plt, "plots": plots}
+    names["tuning"] = SimpleNamespace(importances=lambda study, seed: shares)
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.close()))
+    cells = nbformat.read(ROOT / "notebooks" / "04_tune.ipynb", as_version=4).cells
+    exec(next(cell.source for cell in cells if "plots.importances" in cell.source), names)
+    assert len(shown) == len(shares)
+    assert capsys.readouterr().out == f"settings weighed: {len(shares)}\n"
+
+
 def test_a_group_of_which_nothing_came_has_a_place_among_the_groups():
     _, ax = plots.figure()
     plots.reliability(ax, pd.DataFrame({"chance": [0.001, 0.1], "came_next": [0, 0.1], "low": [0, 0.05], "high": 0.2}))
