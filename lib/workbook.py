@@ -345,7 +345,7 @@ def item_kinds(run: str, column: str) -> pd.Series:
 
 
 def shown(run: str, columns: Sequence[str]) -> list[str]:
-    """The columns of Items to show, of which the last tells kinds apart; by default the first and a categorical one.
+    """The columns of Items to show, of which the last tells kinds apart; by default a categorical one after another.
 
     Raises ValueError for a column that Items lacks.
     """
@@ -355,7 +355,8 @@ def shown(run: str, columns: Sequence[str]) -> list[str]:
     if lacking:
         raise ValueError(f"07_query.columns: Items has no column {lacking[0]}; it has {', '.join(names)}")
     categorical = [field.name for field in fields if field.categorical]
-    return list(columns) or list(dict.fromkeys([names[0], *(categorical or names[1:])[:1]]))
+    kind = (categorical or names[1:] or names)[0]
+    return list(columns) or [*[name for name in names if name != kind][:1], kind]
 
 
 def newcomers(run: str, count: int, prefix: str = "new") -> list[dict[str, object]]:

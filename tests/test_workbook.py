@@ -91,7 +91,7 @@ def test_columns_to_show_are_those_asked_for_or_two_that_items_has(monkeypatch):
     with pytest.raises(ValueError, match=r"07_query\.columns: Items has no column TITLE; it has NAME, PRICE, CATEGORY"):
         workbook.shown("news", ["TITLE", "CATEGORY"])
     of_items(monkeypatch, CATEGORY=True, PRICE=False)
-    assert workbook.shown("news", []) == ["CATEGORY"]
+    assert workbook.shown("news", []) == ["PRICE", "CATEGORY"]
     of_items(monkeypatch, TITLE=False, CREATION_TIMESTAMP=False)
     assert workbook.shown("news", []) == ["TITLE", "CREATION_TIMESTAMP"]
 
