@@ -1,12 +1,14 @@
 """What the notebooks share."""
 
 import boto3
+import numpy as np
 import pandas as pd
 import pytest
 
 from lib import workbook
 from lib.data.datasets import Datasets
 from lib.data.schema import Field, Schema
+from lib.load import Measurement
 from tests import object_storage
 
 FILTERS = {
@@ -106,6 +108,15 @@ def test_items_are_of_the_kinds_that_a_column_tells_or_the_first_categorical_one
         workbook.item_kinds("news", "KIND")
     of_items(monkeypatch, NAME=False)
     assert workbook.item_kinds("news", "").nunique() == 1
+
+
+def test_the_report_tells_the_load_of_users_asked_for_the_first_time():
+    of_clients = {1: Measurement(np.array([4.0, 6.0]), 0.02, {}), 8: Measurement(np.array([9.0, 9.0]), 0.01, {})}
+    again = {1: Measurement(np.array([0.1]), 0.001, {})}
+    assert workbook.load_summary({"first time": of_clients, "again": again}) == {
+        "Median latency of first requests, clients: 1": "5.0 ms",
+        "First requests a second, clients: 8": "200",
+    }
 
 
 def test_a_user_is_asked_with_the_filters_that_there_are_and_that_need_no_more(tmp_path, monkeypatch):
