@@ -386,7 +386,7 @@ def compare(
     return pd.DataFrame(rows)
 
 
-def slices(table: pd.DataFrame, *, seed: int, metric: str = "textbook_ndcg_at_25") -> pd.DataFrame:
+def slices(table: pd.DataFrame, *, seed: int, metric: str = NDCG) -> pd.DataFrame:
     """A metric for parts of the users: new ones, and by length of history; columns slice, users, mean, low, high."""
     values, length = user_metrics(table)[metric].to_numpy(), table["HISTORY_LENGTH"].to_numpy()
     cold = table["COLD"].to_numpy()

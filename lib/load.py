@@ -79,6 +79,23 @@ def measure(
         ).result()
 
 
+def first_and_again(
+    url: str, path: str, bodies: Sequence[bytes], *, clients: Sequence[int], requests: int
+) -> dict[str, dict[int, Measurement]]:
+    """``measure`` for each number of clients, with bodies asked for the first time, and then with the same ones again.
+
+    The first body is asked before any clock starts, for a service loads a model when it is asked for it.  Each number
+    of clients has bodies of its own, ``requests`` of them or as many as there are for each.
+    """
+    measure(url, path, bodies[:1], clients=1, requests=1)
+    each = max(1, min(requests, (len(bodies) - 1) // len(clients)))
+    measured: dict[str, dict[int, Measurement]] = {"first time": {}, "again": {}}
+    for n, start in zip(clients, range(1, 1 + each * len(clients), each)):
+        for of_time in measured.values():
+            of_time[n] = measure(url, path, bodies[start : start + each], clients=n, requests=each)
+    return measured
+
+
 def _loopback(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""

@@ -19,6 +19,7 @@ import yaml
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
 RUN = "run"  # the parameter that names the folder under runs/; its value is the profile's name
+MAX_NAME = 63 - len("-user-personalization-v2")  # characters of a profile's; 63 are a resource's
 FOLDER = "folder"  # the parameter that names a folder of raw data, which `--data` sets
 
 
@@ -80,9 +81,10 @@ def read(path: Path, declarations: Mapping[str, Mapping[str, Value]]) -> Profile
         names = sorted(file.stem for file in path.parent.glob("*.yaml"))
         there = f"{path.parent} has {', '.join(names)}" if names else f"{path.parent} has no profile"
         raise FileNotFoundError(f"{path}: no such profile{_meant(path.stem, names)}; {there}")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}", path.stem):
+    if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_NAME - 1}}}", path.stem):
         raise ValueError(
-            f"{path}: a profile's name becomes the name of a folder and of resources; use letters, digits, - and _"
+            f"{path}: a profile's name becomes the name of a folder and of resources; use at most {MAX_NAME} letters, "
+            "digits, - and _, and begin with a letter or digit"
         )
     document, lines = _load(path)
     faults: list[str] = []
@@ -134,12 +136,14 @@ def override(profile: Profile, assignment: str, declarations: Mapping[str, Mappi
     key, equals, text = assignment.partition("=")
     notebook, dot, name = key.partition(".")
     if not (equals and dot and name):
-        raise ValueError(f"-p {assignment}: write NOTEBOOK.NAME=VALUE, as in 03.seed=5")
+        raise ValueError(f"-p {assignment}: write NOTEBOOK.NAME=VALUE, as in 01.seed=5")
     stem = find(notebook, declarations)
     known = [known for known in declarations[stem] if known != RUN]
     if name not in known:
+        owners = [other for other, names in declarations.items() if name in names and name != RUN]
         raise ValueError(
             f"-p {assignment}: {stem} has no parameter {name}{_meant(name, known)}; it has {', '.join(known)}"
+            + (f"; {name} is of {', '.join(owners)}" if owners else "")
         )
     try:
         value = yaml.safe_load(text)

@@ -144,12 +144,18 @@ def slices(ax: Axes, table: pd.DataFrame, metric: str, by: str) -> None:
 
 
 def reliability(ax: Axes, table: pd.DataFrame) -> None:
-    """Chance given against share that came, on logarithmic axes.  table: columns chance, came_next, low, high."""
+    """Chance given against share that came, on logarithmic axes with a place for none that came.
+
+    table: columns chance, came_next, low, high.
+    """
     around = np.abs(table[["low", "high"]].to_numpy().T - table["came_next"].to_numpy())
     ends = [table["chance"].min() / 2, min(1.0, table["chance"].max() * 2)]
     ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1)
-    ax.errorbar(table["chance"], table["came_next"], yerr=around, fmt="o", color=BLUE, ecolor=GREY, markersize=4)
-    ax.set(title="Chance given and share that came (dashed: equal)", xscale="log", yscale="log")
+    look = {"fmt": "o", "color": BLUE, "ecolor": GREY, "markersize": 4, "clip_on": False}
+    ax.errorbar(table["chance"], table["came_next"], yerr=around, **look)
+    ax.set(title="Chance given and share that came (dashed: equal)", xscale="log")
+    ax.set_yscale("symlog", linthresh=max(ends[0], 1e-6))
+    ax.set_ylim(0, None)
     ax.set(xlabel="chance that the model gave", ylabel="share that came next")
 
 
@@ -171,19 +177,28 @@ def visits(axes: Sequence[Axes], visited: pd.DataFrame, new_items: Sequence[str]
     left.legend()
 
 
-def latency(axes: Sequence[Axes], measurements: Mapping[int, Measurement]) -> None:
-    """Latency and throughput under load.  axes: two.  measurements: clients -> ``lib.load.Measurement``."""
-    clients = list(measurements)
+def latency(axes: Sequence[Axes], measured: Mapping[str, Mapping[int, Measurement]]) -> None:
+    """Latency and throughput under load, on logarithmic axes.
+
+    axes: two.  measured: what was asked -> clients -> ``lib.load.Measurement``.
+    """
     left, right = axes
-    for percentile, colour in ((50, BLUE), (99, ORANGE)):
-        values = [measurements[n].percentile(percentile) for n in clients]
-        left.plot(range(len(clients)), values, marker="o", markersize=4, color=colour, label=f"p{percentile}")
-    left.set(title="Latency", xlabel="clients at once", ylabel="milliseconds", ylim=(0, None))
-    left.legend()
-    right.bar(range(len(clients)), [measurements[n].requests_per_second for n in clients], color=BLUE, width=0.6)
+    for (asked, of_clients), colour in zip(measured.items(), PALETTE):
+        places, values = range(len(of_clients)), of_clients.values()
+        for percentile, line in ((50, "o-"), (99, "o--")):
+            within = [each.percentile(percentile) for each in values]
+            left.plot(places, within, line, markersize=4, color=colour)
+        right.plot(places, [each.requests_per_second for each in values], "o-", markersize=4, color=colour, label=asked)
+        for ax in axes:
+            ax.set_xticks(places, of_clients)
+    left.set(title="Latency: p50, dashed p99", xlabel="clients at once", ylabel="milliseconds")
     right.set(title="Throughput", xlabel="clients at once", ylabel="requests a second")
     for ax in axes:
-        ax.set_xticks(range(len(clients)), clients)
+        ax.set(yscale="log")
+        ax.yaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:,g}")
+        ax.yaxis.set_minor_locator(plt.matplotlib.ticker.NullLocator())
+    right.legend()
 
 
 def composition(ax: Axes, lists: Mapping[str, Sequence[str]], most: int = 7) -> None:

@@ -14,10 +14,12 @@ import errno
 import fcntl
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -25,7 +27,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -39,16 +41,24 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
 
-from lib import params, report, reproducible
+from lib import off_policy, params, report, reproducible
+from lib.data import simulator
+from lib.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 MEBIBYTE = 2**20
 MANIFEST = "manifest.json"
 STATES = ".states"
+NOTES = "notes.json"  # of notebooks for later ones, so that it tells of a folder that they made
 NOTE = ".progress"  # a line that a long step may write for whoever watches
 IMMUTABLE = {".parquet", ".csv", ".safetensors", ".npz"}  # written aside and renamed, so a hard link is a copy
 TRACEBACK_LINES = 16
-SOLUTIONS = (("05_evaluate", "baseline"), ("06_deploy", "ranking"), ("06_deploy", "similar"), ("07_query", "explorer"))
+FOR_ITEMS = ("USER_PERSONALIZATION", "POPULAR_ITEMS", "PERSONALIZED_RANKING", "RELATED_ITEMS")
+SOLUTIONS = (  # notebook, parameter, types of recipes that will do
+    ("05_evaluate", "baseline", ("USER_PERSONALIZATION", "POPULAR_ITEMS")),
+    ("06_deploy", "ranking", ("PERSONALIZED_RANKING",)),
+    ("06_deploy", "similar", ("RELATED_ITEMS",)),
+)
 
 
 class Refused(Exception):
@@ -61,11 +71,15 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run: a checked profile and the notebooks it is for."""
+    """What to run: a checked profile and the notebooks it is for.
+
+    again: the command that runs it from a notebook on, but for the notebook's number at its end.
+    """
 
     profile: params.Profile
     notebooks: dict[str, Path]
     declarations: dict[str, dict[str, params.Value]]
+    again: str = "make run FROM="
 
     def changes(self, stem: str) -> dict[str, params.Value]:
         """The parameters whose value is not the notebook's own; the others need no injecting."""
@@ -81,8 +95,9 @@ def plan(profile: str, *, root: Path = ROOT, data: Path | None = None, overrides
     """
     paths = params.notebooks(root / "notebooks")
     declarations = {stem: params.declared(path) for stem, path in paths.items()}
-    is_path = profile.endswith((".yaml", ".yml")) or "/" in profile
-    checked = params.read(Path(profile) if is_path else root / "params" / f"{profile}.yaml", declarations)
+    is_path = "/" in profile or (profile.endswith((".yaml", ".yml")) and Path(profile).is_file())
+    named = root / "params" / f"{profile.removesuffix('.yaml')}.yaml"
+    checked = params.read(Path(profile) if is_path else named, declarations)
     for assignment in overrides or []:
         checked = params.override(checked, assignment, declarations)
     reading = [stem for stem in paths if params.FOLDER in declarations[stem]]
@@ -96,7 +111,7 @@ def plan(profile: str, *, root: Path = ROOT, data: Path | None = None, overrides
             if not folder.is_dir():
                 raise FileNotFoundError(f"{folder}: no such folder of raw data; {_nearest(folder)}")
             parameters[stem] = {**parameters[stem], params.FOLDER: str(folder)}
-    _check_solutions(parameters)
+    _check_values(parameters)
     return Plan(replace(checked, parameters=parameters), paths, declarations)
 
 
@@ -111,7 +126,9 @@ def run(plan: Plan, *, runs: Path, first: str | None = None, output: str | None 
     folder = runs / plan.profile.name
     stems = list(plan.notebooks)
     earlier = stems[: stems.index(first)] if first else []
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if runs.is_file():
+        raise Refused(f"{_shown(runs)} is a file, but runs are kept in a folder; choose one with --runs")
+    runs.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         records = _records(folder, plan, earlier)
         _stop(started(folder))
@@ -186,18 +203,60 @@ def store_outputs(folder: Path, plan: Plan) -> None:
         _write(source, nbformat.writes(notebook) + "\n")
 
 
-def _check_solutions(parameters: Mapping[str, Mapping[str, params.Value]]) -> None:
-    """That the solutions which later notebooks name will have been made.  Raises ValueError."""
+def _check_values(parameters: Mapping[str, Mapping[str, params.Value]]) -> None:
+    """That the notebooks can use the values, as far as that is known without data.  Raises ValueError."""
+    for stem, values in parameters.items():
+        if not 0 <= values.get("seed", 0) < 2**32:
+            raise ValueError(f"{stem}.seed is {values['seed']}; expected 0 to {2**32 - 1}")
     if "03_train" not in parameters:
         return
-    recipes = [*parameters["03_train"]["recipes"], parameters["03_train"]["update_recipe"]]
-    made = {"tuned": None} | dict.fromkeys(recipe.removeprefix("aws-") for recipe in recipes)
-    for stem, name in SOLUTIONS:
-        if parameters[stem][name] not in made:
+    later = parameters["05_evaluate"]
+    if not 0 < later["temporal_share"] < 1:
+        raise ValueError(f"05_evaluate.temporal_share is {later['temporal_share']}; expected more than 0, less than 1")
+    able = [name for name, recipe in RECIPES.items() if recipe.recipe_type in FOR_ITEMS]
+    for name in later["temporal_recipes"]:
+        if name not in able:
             raise ValueError(
-                f"{stem}.{name} is {parameters[stem][name]!r}, but the solutions of 03_train and 04_tune are "
-                f"{', '.join(made)}; add its recipe to 03_train.recipes, or name another of its kind"
+                f"05_evaluate.temporal_recipes has {name!r}, which is no recipe that chooses items; there are "
+                f"{', '.join(able)}"
             )
+    trained = [*parameters["03_train"]["recipes"], parameters["03_train"]["update_recipe"]]
+    made = {"tuned": parameters["04_tune"]["recipe"]} | {recipe.removeprefix("aws-"): recipe for recipe in trained}
+    kinds = {solution: RECIPES[recipe] for solution, recipe in made.items() if recipe in RECIPES}
+    for stem, name, types in SOLUTIONS:
+        _check_solution(parameters, stem, name, [each for each, kind in kinds.items() if kind.recipe_type in types])
+    if parameters["01_prepare_data"]["source"] == "simulated":
+        _check_solution(parameters, "07_query", "explorer", [each for each, kind in kinds.items() if kind.explores])
+        _check_simulation(parameters)
+
+
+def _check_solution(
+    parameters: Mapping[str, Mapping[str, params.Value]], stem: str, name: str, able: Sequence[str]
+) -> None:
+    """That a parameter names one of the solutions that can do what its notebook asks of it."""
+    if parameters[stem][name] not in able:
+        raise ValueError(
+            f"{stem}.{name} is {parameters[stem][name]!r}, but of the solutions of 03_train and 04_tune these will do: "
+            f"{', '.join(able) or 'none'}; name one of them, or add a recipe that will do to 03_train.recipes"
+        )
+
+
+def _check_simulation(parameters: Mapping[str, Mapping[str, params.Value]]) -> None:
+    """That a site of these sizes can be simulated, and the weights be compared at which its readers are shown lists."""
+    sizes = [name for name in inspect.signature(simulator.simulate).parameters if name not in ("folder", "seed")]
+    for name in parameters["01_prepare_data"]["simulation"]:
+        if name not in sizes:
+            raise ValueError(f"01_prepare_data.simulation has {name!r}; expected {', '.join(sizes)}")
+    weights = parameters["07_query"]["weights"]
+    for name in ("weights", "other_weights"):
+        for weight in parameters["07_query"][name]:
+            if not re.fullmatch(r"0|1|0?\.\d+|[01]\.0*", weight):
+                raise ValueError(f"07_query.{name} has {weight!r}; expected numbers from 0 to 1")
+    if not weights or not 0 < float(weights[-1]) <= off_policy.MOST:
+        raise ValueError(
+            f"07_query.weights is {weights}; expected a last one above 0 and up to {off_policy.MOST}, for its lists "
+            "tell what other weights would bring"
+        )
 
 
 def _execute(plan: Plan, stem: str, folder: Path, progress: "_Progress") -> dict[str, object]:
@@ -222,13 +281,13 @@ def _execute(plan: Plan, stem: str, folder: Path, progress: "_Progress") -> dict
             )
         except PapermillExecutionError as error:
             running.replace(failed)
-            raise Failed(_failure(stem, progress.place, error, failed, plan.profile.name)) from None
+            raise Failed(_failure(stem, progress.place, error, failed, plan.again)) from None
         except (DeadKernelError, RuntimeError) as error:
             running.replace(failed)
             raise Failed(
                 f"{stem} failed in {progress.place}: {error or 'the kernel died'}. Its processes had taken "
                 f"{watch.peak / MEBIBYTE:,.0f} MiB, and {psutil.virtual_memory().available / MEBIBYTE:,.0f} MiB are "
-                f"free now.\n{_go_on(stem, failed, plan.profile.name)}"
+                f"free now.\n{_go_on(stem, failed, plan.again)}"
             ) from None
     seconds = time.monotonic() - begun
     notebook = reproducible_copy(nbformat.read(running, as_version=4))
@@ -245,20 +304,19 @@ def _execute(plan: Plan, stem: str, folder: Path, progress: "_Progress") -> dict
     }
 
 
-def _failure(stem: str, place: str, error: PapermillExecutionError, notebook: Path, profile: str) -> str:
+def _failure(stem: str, place: str, error: PapermillExecutionError, notebook: Path, again: str) -> str:
     """What a reader needs to mend a cell: which one, its first lines, the end of the traceback, and how to go on."""
     source = [f"    {line}" for line in error.source.strip().splitlines()[:3]]
     trace = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", "\n".join(error.traceback)).splitlines()[1:]  # a line of dashes first
     shown = trace if len(trace) <= TRACEBACK_LINES else ["…", *trace[-TRACEBACK_LINES:]]
-    full = [_space(notebook)] if os.strerror(errno.ENOSPC) in error.evalue else []
-    lines = [f"{stem} failed in {place}, In [{error.exec_count}]:", *source, "", *shown, "", *full]
-    return "\n".join([*lines, _go_on(stem, notebook, profile)])
+    lines = [f"{stem} failed in {place}, In [{error.exec_count}]:", *source, "", *shown, ""]
+    return "\n".join([*lines, *filter(None, [_room(error.evalue, notebook)]), _go_on(stem, notebook, again)])
 
 
-def _go_on(stem: str, notebook: Path, profile: str) -> str:
+def _go_on(stem: str, notebook: Path, again: str) -> str:
     return (
         f"The notebook as far as it came: {_shown(notebook)}\n"
-        f"When the cause is mended, go on from there: make run PROFILE={profile} FROM={stem[:2]}"
+        f"When the cause is mended, go on from there: {again}{stem[:2]}"
     )
 
 
@@ -272,16 +330,17 @@ def _records(folder: Path, plan: Plan, earlier: list[str]) -> dict[str, dict[str
         try:
             known = json.loads((folder / MANIFEST).read_text())["notebooks"]
         except (FileNotFoundError, ValueError, LookupError, TypeError):
-            raise Refused(
-                f"{_shown(folder)} has no {MANIFEST} of a run, so no run made it, and a run would empty it; move it "
-                "elsewhere, or choose another folder with --runs"
-            ) from None
+            if not (folder / NOTES).is_file():
+                raise Refused(
+                    f"{_shown(folder)} has no {MANIFEST} of a run and no {NOTES} of notebooks, so neither made it, and "
+                    "a run would empty it; move it elsewhere, or choose another folder with --runs"
+                ) from None
     for stem in earlier:
         executed = folder / "notebooks" / f"{stem}.ipynb"
         if stem not in known or not executed.is_file() or _sha256(executed) != known[stem]["sha256"]:
             raise Refused(
                 f"{stem} has not been run in {_shown(folder)}, and what comes after builds on it; start there: "
-                f"make run PROFILE={plan.profile.name} FROM={stem[:2]}"
+                f"{plan.again}{stem[:2]}"
             )
         before, now = known[stem]["parameters"], plan.profile.parameters[stem]
         if not now.get(params.FOLDER, True):
@@ -290,7 +349,7 @@ def _records(folder: Path, plan: Plan, earlier: list[str]) -> dict[str, dict[str
             if before.get(name) != now.get(name):
                 raise Refused(
                     f"{stem}.{name} is {now.get(name)!r}, but {_shown(folder)} was run with {before.get(name)!r}; "
-                    f"start there: make run PROFILE={plan.profile.name} FROM={stem[:2]}"
+                    f"start there: {plan.again}{stem[:2]}"
                 )
         if known[stem]["source_sha256"] != _sha256(plan.notebooks[stem]):
             print(f"note: {stem} has been edited since it was run; its results are the old ones", file=sys.stderr)
@@ -589,12 +648,36 @@ def _nearest(path: Path) -> str:
     return f"{parent} has {', '.join(names[:12]) or 'no folders'}"
 
 
-def _space(path: Path) -> str:
+def _room(said: str, path: Path) -> str:
+    """What would do where an error says that a file found no room; nothing where it says something else."""
+    if os.strerror(errno.EFBIG) in said:
+        return f"A file grew beyond what is allowed here ({said}); allow larger ones, as by `ulimit -f unlimited`."
+    if not any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT)):
+        return ""
     there = next(parent for parent in path.absolute().parents if parent.is_dir())
     return (
         f"No space is left in {_shown(there)}: {shutil.disk_usage(there).free / MEBIBYTE:,.0f} MiB free; free some, or "
         "choose another folder with --runs."
     )
+
+
+def _again(options: argparse.Namespace, runs: Path) -> str:
+    """The command that was given, but for the notebook to go on from: by make, if that takes all that was asked.
+
+    runs: where runs are kept if nobody says otherwise.
+    """
+    asked = {
+        "--data": options.data,
+        "--runs": options.runs if options.runs != runs else None,
+        "--output": options.output,
+    }
+    given = [word for name, value in asked.items() if value for word in (name, str(value))]
+    given += [word for assignment in options.overrides or [] for word in ("-p", assignment)]
+    given += ["--refresh"] * options.refresh
+    if given[2 * bool(options.data) :]:
+        return f"{shlex.join(['python', '-m', 'lib.run', options.profile, *given])} --from "
+    data = f"DATA={shlex.quote(str(options.data))} " if options.data else ""
+    return f"make run PROFILE={options.profile} {data}FROM="
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
@@ -603,7 +686,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("profile", help="a name in params/, or a path to a YAML file")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="read raw data from this folder")
     parser.add_argument("--from", dest="first", metavar="04", help="go on from this notebook")
-    default = os.environ.get("WORKBOOK_RUNS", root / "runs")
+    default = Path(os.environ.get("WORKBOOK_RUNS", root / "runs"))
     parser.add_argument("--runs", type=Path, metavar="FOLDER", default=default, help="where runs are kept (runs/)")
     parser.add_argument("--output", metavar="LOCATION", help="copy notebooks and report there too: a folder, s3://…")
     parser.add_argument(
@@ -613,13 +696,14 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     options = parser.parse_args(arguments)
     try:
         planned = plan(options.profile, root=root, data=options.data, overrides=options.overrides)
+        planned = replace(planned, again=_again(options, default))
         first = params.find(options.first, planned.notebooks) if options.first else None
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     command = " ".join(["python -m lib.run", *(sys.argv[1:] if arguments is None else arguments)])
     try:
-        folder = run(planned, runs=Path(options.runs), first=first, output=options.output, command=command)
+        folder = run(planned, runs=options.runs, first=first, output=options.output, command=command)
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -627,8 +711,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        print(f"error: {_space(Path(options.runs, planned.profile.name)) if full else error}", file=sys.stderr)
+        print(f"error: {_room(str(error), options.runs / planned.profile.name) or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; what is complete is kept, and FROM= goes on after it", file=sys.stderr)

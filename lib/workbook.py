@@ -330,6 +330,35 @@ def last_items(run: str, user: str, columns: Sequence[str], count: int) -> pd.Da
     return items(run).reindex(ids)[list(columns)]
 
 
+def item_kinds(run: str, column: str) -> pd.Series:
+    """Of what kind each item is, by ITEM_ID: the first value of a column of Items; of "", its first categorical one.
+
+    Where that has none, items are of one kind.  Raises ValueError for a column that Items lacks.
+    """
+    known = items(run)
+    if column and column not in known:
+        raise ValueError(f"03_train.item_category is {column!r}, but Items has {', '.join(known)}")
+    categorical = [field.name for field in datasets(run).schemas["ITEMS"].fields if field.categorical]
+    name = column or next(iter(categorical), "")
+    kinds = known[name] if name else pd.Series("(any)", index=known.index)
+    return kinds.astype("str").str.split("|").str[0]
+
+
+def shown(run: str, columns: Sequence[str]) -> list[str]:
+    """The columns of Items to show, of which the last tells kinds apart; by default a categorical one after another.
+
+    Raises ValueError for a column that Items lacks.
+    """
+    fields = [field for field in datasets(run).schemas["ITEMS"].fields if field.name != "ITEM_ID"]
+    names = [field.name for field in fields]
+    lacking = [column for column in columns if column not in names]
+    if lacking:
+        raise ValueError(f"07_query.columns: Items has no column {lacking[0]}; it has {', '.join(names)}")
+    categorical = [field.name for field in fields if field.categorical]
+    kind = (categorical or names[1:] or names)[0]
+    return list(columns) or [*[name for name in names if name != kind][:1], kind]
+
+
 def newcomers(run: str, count: int, prefix: str = "new") -> list[dict[str, object]]:
     """Items nobody has seen: ``described`` like items that are popular now, under new ids."""
     data = datasets(run)
@@ -548,7 +577,7 @@ def same_kind(answered: Sequence[Mapping], column: str, count: int) -> list[str]
 
 
 def recommendation_bodies(run: str, campaign: str, count: int) -> list[bytes]:
-    """Requests for recommendations as they go over the wire, for ``count`` users of the run."""
+    """Requests for recommendations as they go over the wire, one each for ``count`` users of the run, or for all."""
     users = datasets(run).interactions["USER_ID"].drop_duplicates().iloc[-count:]
     asked = {"campaignArn": arn("campaign", f"{run}-{campaign}"), "numResults": 25}
     return [json.dumps({**asked, "userId": user}).encode() for user in users]
@@ -622,12 +651,13 @@ def expected_clicks(run: str, visited: pd.DataFrame, *, weight: float, wanted: f
     )
 
 
-def load_summary(measured: Mapping[int, Measurement]) -> dict[str, str]:
-    """What the report says of a load test."""
-    most = max(measured, key=lambda clients: measured[clients].requests_per_second)
+def load_summary(measured: Mapping[str, Mapping[int, Measurement]]) -> dict[str, str]:
+    """What the report says of a load test, as ``lib.load.first_and_again`` gives it: of users asked for first."""
+    first = measured["first time"]
+    least, most = min(first), max(first, key=lambda clients: first[clients].requests_per_second)
     return {
-        "Latency, one client": f"{measured[min(measured)].percentile(50):.1f} ms",
-        f"Requests a second, {most} clients": f"{measured[most].requests_per_second:,.0f}",
+        f"Median latency of first requests, clients: {least}": f"{first[least].percentile(50):.1f} ms",
+        f"First requests a second, clients: {most}": f"{first[most].requests_per_second:,.0f}",
     }
 
 

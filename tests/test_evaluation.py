@@ -261,6 +261,14 @@ def test_slices_part_the_users():
     assert parts.loc["cold (under 5)", "mean"] == 0.5 and parts.loc["known", "mean"] == 0
 
 
+def test_slices_show_the_metric_by_which_versions_are_chosen():
+    table = table_of([1, 0, 2, 0, 1, 0, 3] * 10)
+    table["RELEVANT"] = [[*items, "missed"] for items in table["RELEVANT"]]
+    everybody = evaluation.slices(table, seed=0).set_index("slice").loc["all users", "mean"]
+    assert everybody == pytest.approx(user_metrics(table)[evaluation.NDCG].mean())
+    assert everybody != pytest.approx(user_metrics(table)["textbook_ndcg_at_25"].mean())
+
+
 def test_popularity_slices_say_which_items_are_found():
     table = table_of([1, 0, 2, 0, 1, 0, 3])
     table["RELEVANT_POPULARITY"] = [[share] for share in (0.1, 0.1, 0.2, 0.2, 0.5, 0.9, 0.0)]

@@ -128,3 +128,21 @@ def test_load_can_be_put_from_inside_an_event_loop():
 
     with server(lambda n: reply(200)) as (url, _):
         assert len(asyncio.run(notebook(url)).milliseconds) == 4
+
+
+def test_users_are_asked_for_first_and_again_after_a_request_that_is_not_counted():
+    bodies = [b"%d" % n for n in range(12)]
+    with server(lambda n: reply(200)) as (url, seen):
+        measured = load.first_and_again(url, "/", bodies, clients=[1, 2], requests=4)
+    asked = [body for _, body in seen]
+    assert asked[:9] == [b"0", *bodies[1:5], *bodies[1:5]]
+    assert sorted(asked[9:13]) == sorted(asked[13:]) == bodies[5:9]
+    assert [list(of_clients) for of_clients in measured.values()] == [[1, 2], [1, 2]]
+    assert all(len(each.milliseconds) == 4 for of_clients in measured.values() for each in of_clients.values())
+
+
+def test_fewer_users_than_requests_are_shared_among_the_numbers_of_clients():
+    with server(lambda n: reply(200)) as (url, seen):
+        load.first_and_again(url, "/", [b"%d" % n for n in range(7)], clients=[1, 8], requests=600)
+    assert [body for _, body in seen[:7]] == [b"0", *[b"1", b"2", b"3"] * 2]
+    assert len(seen) == 13

@@ -134,9 +134,9 @@ def test_training_draws_the_first_recipe_that_has_something_to_draw(recipes, mon
     workbook = SimpleNamespace(
         training_log=lambda run, version: pd.DataFrame(logs[version]),
         model=lambda run, version: SimpleNamespace(catalogue=numbers, embeddings=lambda: places[version]),
-        items=lambda run: pd.DataFrame({"KIND": ["x", "x", "y"]}, index=["a", "b", "c"]),
     )
-    names = {"run": "news", "versions": {name: name for name in recipes}, "item_category": "KIND", "workbook": workbook}
+    names = {"run": "news", "versions": {name: name for name in recipes}, "workbook": workbook}
+    names["kinds"] = pd.Series(["x", "x", "y"], index=["a", "b", "c"])
     names |= {"np": np, "plt": plt, "plots": plots, "evaluation": evaluation}
     monkeypatch.setattr(plt, "show", plt.close)
     cells = nbformat.read(ROOT / "notebooks" / "03_train.ipynb", as_version=4).cells
@@ -145,3 +145,22 @@ def test_training_draws_the_first_recipe_that_has_something_to_draw(recipes, mon
         exec(source, names)
     assert len(looks) == 3 and names["learning"] == names["placing"] == (recipes[1] if recipes[1:] else None)
     assert ("share it" in capsys.readouterr().out) == bool(recipes[1:])
+
+
+@pytest.mark.parametrize("shares", [{}, {"bptt": 1.0}])
+def test_tuning_draws_what_mattered_only_where_trials_differ(shares, monkeypatch, capsys):
+    names = {"study": None, "seed": 1, "plt": plt, "plots": plots}
+    names["tuning"] = SimpleNamespace(importances=lambda study, seed: shares)
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.close()))
+    cells = nbformat.read(ROOT / "notebooks" / "04_tune.ipynb", as_version=4).cells
+    exec(next(cell.source for cell in cells if "plots.importances" in cell.source), names)
+    assert len(shown) == len(shares)
+    assert capsys.readouterr().out == f"settings weighed: {len(shares)}\n"
+
+
+def test_a_group_of_which_nothing_came_has_a_place_among_the_groups():
+    _, ax = plots.figure()
+    plots.reliability(ax, pd.DataFrame({"chance": [0.001, 0.1], "came_next": [0, 0.1], "low": [0, 0.05], "high": 0.2}))
+    assert ax.get_ylim()[0] == 0 and ax.get_xscale() == "log"
+    plt.close()

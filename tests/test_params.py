@@ -133,9 +133,13 @@ def test_a_profile_that_is_not_there_names_those_that_are(tmp_path, declarations
 
 
 def test_a_profile_has_a_name_that_a_resource_may_bear(tmp_path, declarations):
-    (tmp_path / "my news.yaml").write_text("description: News\n")
-    with pytest.raises(ValueError, match="use letters, digits, - and _"):
-        params.read(tmp_path / "my news.yaml", declarations)
+    for name in ("my news", "n" * 40, "-news"):
+        (tmp_path / f"{name}.yaml").write_text("description: News\n")
+        with pytest.raises(ValueError, match="use at most 39 letters, digits, - and _, and begin with"):
+            params.read(tmp_path / f"{name}.yaml", declarations)
+    longest = tmp_path / f"{'n' * 39}.yaml"
+    longest.write_text("description: News\n")
+    assert len(f"{params.read(longest, declarations).name}-personalized-ranking-v2") == 63
 
 
 def test_an_override_changes_one_parameter(read, declarations):
@@ -149,6 +153,7 @@ def test_an_override_changes_one_parameter(read, declarations):
     ("assignment", "message"),
     [
         ("seed=5", "write NOTEBOOK.NAME=VALUE"),
+        ("01.update=true", "it has seed, folder; update is of 03_train"),
         ("03.sed=5", "03_train has no parameter sed (did you mean seed?)"),
         ("03.seed=1e-3", "03_train.seed is '1e-3' (str), but the notebook declares an int"),
         ("03.seed=[1", "the value is not YAML"),

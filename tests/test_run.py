@@ -139,7 +139,7 @@ def test_going_on_is_refused_where_the_earlier_notebooks_were_not_run(house):
 def test_going_on_is_refused_where_the_earlier_notebooks_were_run_differently(complete):
     assert complete.run("--from", "02", "-p", "01.rows=5") == 2
     assert "01_prepare_data.rows is 5, but" in complete.err
-    assert "was run with 4; start there: make run PROFILE=news FROM=01" in complete.err
+    assert "was run with 4; start there: python -m lib.run news -p 01.rows=5 --from 01" in complete.err
     assert complete.manifest()["state"] == "complete"
 
 
@@ -156,6 +156,41 @@ def test_a_failure_names_notebook_cell_and_cause_and_can_be_mended(house):
         "01_prepare_data.ipynb",
         "02_train.ipynb",
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "again"),
+    [
+        (["my/news.yaml"], "make run PROFILE=my/news.yaml FROM=02"),
+        (["news", "--data", "my data"], "make run PROFILE=news DATA='my data' FROM=02"),
+        (["news", "-p", "01.rows=[1, 2]"], "python -m lib.run news -p '01.rows=[1, 2]' --from 02"),
+        (["news", "--runs", "my runs"], "python -m lib.run news --runs 'my runs' --from 02"),
+        (["news", "--data", "d", "--from", "01", "--refresh"], "python -m lib.run news --data d --refresh --from 02"),
+    ],
+)
+def test_the_advice_to_go_on_repeats_what_was_asked(arguments, again, monkeypatch, capsys):
+    monkeypatch.delenv("WORKBOOK_RUNS", raising=False)
+
+    def failing(plan, **options):
+        raise run.Failed(run._go_on("02_train", Path("02_train.failed.ipynb"), plan.again))
+
+    monkeypatch.setattr(run, "plan", lambda *names, **options: run.Plan(None, {"01_prepare_data": None}, {}))
+    monkeypatch.setattr(run, "run", failing)
+    assert run.main(arguments) == 1
+    assert capsys.readouterr().err.endswith(f"go on from there: {again}\n")
+
+
+def test_a_profile_in_params_may_be_named_as_its_file_is(house, monkeypatch):
+    monkeypatch.chdir(house.root)
+    assert run.plan("news.yaml", root=house.root).profile.name == "news"
+    Path("news.yaml").write_text("description: Mine\n")
+    assert run.plan("news.yaml", root=house.root).profile.description == "Mine"
+
+
+def test_runs_cannot_be_kept_in_a_file(house):
+    (house.root / "runs").touch()
+    assert house.run() == 2
+    assert f"{house.root / 'runs'} is a file, but runs are kept in a folder; choose one with --runs" in house.err
 
 
 def test_a_run_killed_at_any_place_leaves_nothing_that_the_next_one_trips_over(house):
@@ -200,6 +235,9 @@ def test_a_full_disk_is_named_with_its_space(house):
     assert house.run() == 1
     assert "No space is left in" in house.err
     assert "MiB free; free some" in house.err
+    house.train("import errno, os\n\nraise OSError(errno.EFBIG, os.strerror(errno.EFBIG))")
+    assert house.run() == 1
+    assert "allow larger ones, as by `ulimit -f unlimited`" in house.err
 
 
 def test_memory_of_processes_that_a_notebook_starts_is_counted(house):
@@ -230,8 +268,16 @@ def test_a_folder_that_no_run_made_is_left_alone(house):
         if manifest is not None:
             (house.folder / "manifest.json").write_text(manifest)
         assert house.run() == 2
-        assert "has no manifest.json of a run, so no run made it" in house.err
+        assert "has no manifest.json of a run and no notes.json of notebooks, so neither made it" in house.err
         assert (house.folder / "thesis.txt").exists()
+
+
+def test_a_folder_that_notebooks_made_by_hand_is_begun_anew(house):
+    house.alone("print('done')")
+    (house.folder / "store").mkdir(parents=True)
+    (house.folder / "notes.json").write_text('{"seed": 20}')
+    assert house.run() == 0
+    assert not (house.folder / "notes.json").exists() and house.manifest()["state"] == "complete"
 
 
 def test_a_service_of_somebody_else_on_the_store_is_not_worked_beneath(complete):
@@ -259,10 +305,35 @@ def test_a_further_output_location_receives_notebooks_report_and_manifest(comple
 def test_a_solution_that_no_notebook_would_make_is_refused_before_anything_runs():
     recipes = "03.recipes=[aws-personalized-ranking-v2, aws-popularity-count]"
     with pytest.raises(
-        ValueError, match=r"06_deploy\.similar is 'similar-items', .* add its recipe to 03_train\.recipes"
+        ValueError,
+        match=r"06_deploy\.similar is 'similar-items', .* will do: none; .* add a recipe .* 03_train\.recipes",
     ):
         run.plan("quickstart", overrides=[recipes])
     assert run.plan("quickstart", overrides=[recipes.replace("]", ", aws-sims]"), "06.similar=sims"])
+
+
+@pytest.mark.parametrize(
+    ("assignments", "said"),
+    [
+        (["01.seed=-1"], r"01_prepare_data\.seed is -1; expected 0 to 4294967295"),
+        (["01.simulation={reader: 9}"], r"simulation has 'reader'; expected readers, articles, interactions, days"),
+        (["05.temporal_share=1.0"], r"05_evaluate\.temporal_share is 1\.0; expected more than 0, less than 1"),
+        (["05.temporal_recipes=[aws-item-affinity]"], r"temporal_recipes has 'aws-item-affinity', which is no recipe"),
+        (["05.baseline=similar-items"], r"05_evaluate\.baseline is .* will do: tuned, user-personalization-v2, "),
+        (["06.ranking=similar-items"], r"06_deploy\.ranking is .* will do: personalized-ranking-v2; name one"),
+        (["07.explorer=popularity-count"], r"07_query\.explorer is .* will do: tuned, user-personalization-v2, "),
+        (["07.weights=[]"], r"07_query\.weights is \[\]; expected a last one above 0 and up to 0\.5"),
+        (["07.weights=['0']"], r"07_query\.weights is \['0'\]; expected a last one above 0"),
+        (["07.other_weights=['2']"], r"07_query\.other_weights has '2'; expected numbers from 0 to 1"),
+    ],
+)
+def test_a_value_that_a_later_notebook_cannot_use_is_refused_before_anything_runs(assignments, said):
+    with pytest.raises(ValueError, match=said):
+        run.plan("quickstart", overrides=assignments)
+
+
+def test_weights_are_free_where_nobody_visits():
+    assert run.plan("movielens-small", overrides=["07.weights=[]", "07.explorer=popularity-count"])
 
 
 def test_an_output_location_that_cannot_be_written_is_noticed_before_a_notebook_runs(house):

@@ -1,11 +1,14 @@
 """What the notebooks share."""
 
 import boto3
+import numpy as np
+import pandas as pd
 import pytest
 
 from lib import workbook
 from lib.data.datasets import Datasets
 from lib.data.schema import Field, Schema
+from lib.load import Measurement
 from tests import object_storage
 
 FILTERS = {
@@ -74,6 +77,46 @@ def test_filters_about_interactions_are_left_out_where_these_have_no_event_type(
     monkeypatch.setattr(workbook, "datasets", lambda run: data)
     left_out = FILTERS.keys() - workbook.possible_filters("news", FILTERS)
     assert left_out == (set() if "EVENT_TYPE" in columns else {"not-read"})
+
+
+def of_items(monkeypatch, **kinds):
+    """Give any run Items with these columns, and whether each is categorical."""
+    fields = [Field(name=name, type="string", categorical=categorical) for name, categorical in kinds.items()]
+    schema = Schema(name="Items", fields=(Field(name="ITEM_ID", type="string"), *fields))
+    monkeypatch.setattr(workbook, "datasets", lambda run: Datasets(interactions=None, schemas={"ITEMS": schema}))
+
+
+def test_columns_to_show_are_those_asked_for_or_two_that_items_has(monkeypatch):
+    of_items(monkeypatch, NAME=False, PRICE=False, CATEGORY=True)
+    assert workbook.shown("news", ["PRICE"]) == ["PRICE"]
+    assert workbook.shown("news", []) == ["NAME", "CATEGORY"]
+    with pytest.raises(ValueError, match=r"07_query\.columns: Items has no column TITLE; it has NAME, PRICE, CATEGORY"):
+        workbook.shown("news", ["TITLE", "CATEGORY"])
+    of_items(monkeypatch, CATEGORY=True, PRICE=False)
+    assert workbook.shown("news", []) == ["PRICE", "CATEGORY"]
+    of_items(monkeypatch, TITLE=False, CREATION_TIMESTAMP=False)
+    assert workbook.shown("news", []) == ["TITLE", "CREATION_TIMESTAMP"]
+
+
+def test_items_are_of_the_kinds_that_a_column_tells_or_the_first_categorical_one(monkeypatch):
+    of_items(monkeypatch, NAME=False, GENRE=True)
+    table = pd.DataFrame({"NAME": ["one", "two"], "GENRE": ["x|y", None]}, index=["a", "b"])
+    monkeypatch.setattr(workbook, "items", lambda run: table)
+    assert workbook.item_kinds("news", "NAME").to_list() == ["one", "two"]
+    assert workbook.item_kinds("news", "")["a"] == "x"
+    with pytest.raises(ValueError, match=r"03_train\.item_category is 'KIND', but Items has NAME, GENRE"):
+        workbook.item_kinds("news", "KIND")
+    of_items(monkeypatch, NAME=False)
+    assert workbook.item_kinds("news", "").nunique() == 1
+
+
+def test_the_report_tells_the_load_of_users_asked_for_the_first_time():
+    of_clients = {1: Measurement(np.array([4.0, 6.0]), 0.02, {}), 8: Measurement(np.array([9.0, 9.0]), 0.01, {})}
+    again = {1: Measurement(np.array([0.1]), 0.001, {})}
+    assert workbook.load_summary({"first time": of_clients, "again": again}) == {
+        "Median latency of first requests, clients: 1": "5.0 ms",
+        "First requests a second, clients: 8": "200",
+    }
 
 
 def test_a_user_is_asked_with_the_filters_that_there_are_and_that_need_no_more(tmp_path, monkeypatch):

@@ -63,6 +63,11 @@ def clean(datasets: Datasets, *, min_filled: float = MIN_FILLED) -> tuple[Datase
     if "Items" in cleaned:
         known = interactions["ITEM_ID"].isin(cleaned["Items"]["ITEM_ID"]).to_numpy(dtype=bool)
         _note(done, "Interactions", "ITEM_ID", "left out, not in Items", (~known).sum())
+        if len(known) and not known.any():
+            raise ValueError(
+                f"Items has no item of Interactions: {interactions['ITEM_ID'].iat[0]!r} is one there, "
+                f"{cleaned['Items']['ITEM_ID'].iat[0]!r} one here; use the same ids in both, or leave Items out"
+            )
         interactions = interactions[known]
     report = pd.DataFrame(done, columns=["dataset", "column", "action", "rows"])
     return _replaced(datasets, {**cleaned, "Interactions": interactions.reset_index(drop=True)}), report
@@ -128,7 +133,12 @@ def _note(done: list, dataset: str, column: str, action: str, rows: int) -> None
 
 
 def window(datasets: Datasets, months: int) -> Datasets:
-    """Only the interactions of the last calendar months, counted back from the newest; items and users stay."""
+    """Only the interactions of the last calendar months, counted back from the newest; items and users stay.
+
+    Raises ValueError for less than one month.
+    """
+    if months < 1:
+        raise ValueError(f"months is {months}; expected 1 or more, or 0 in a profile to keep all interactions")
     times = datasets.interactions["TIMESTAMP"]
     if times.empty:
         return datasets
@@ -137,8 +147,13 @@ def window(datasets: Datasets, months: int) -> Datasets:
 
 
 def minimum_history(datasets: Datasets, n: int) -> Datasets:
-    """Only the interactions of users who have at least n of them; items and users stay."""
+    """Only the interactions of users who have at least n of them; items and users stay.
+
+    Raises ValueError where no user has.
+    """
     counts = datasets.interactions.groupby("USER_ID")["ITEM_ID"].transform("size")
+    if n > counts.max():
+        raise ValueError(f"minimum_history is {n}, but no user has more than {counts.max()} interactions; lower it")
     return replace(datasets, interactions=datasets.interactions[counts >= n].reset_index(drop=True))
 
 
@@ -165,11 +180,16 @@ def derive(datasets: Datasets) -> Datasets:
 
 
 def overview(datasets: Datasets) -> pd.DataFrame:
-    """One row a table: its rows, how many users and items it names, and the first and last day of its interactions."""
+    """One row a table: its rows, how many users and items it names, and the first and last day of its interactions.
+
+    Times may be in any unit that ``clean`` takes.
+    """
     rows = {}
     for name, table in named(datasets):
         counts = {column: table[column].nunique() if column in table else "" for column in ("USER_ID", "ITEM_ID")}
-        days = pd.to_datetime(table["TIMESTAMP"], unit="s").dt.date if name == "Interactions" else pd.Series([""])
+        days = pd.Series([""])
+        if name == "Interactions":
+            days = pd.to_datetime(_seconds(name, table["TIMESTAMP"], []), unit="s").dt.date
         rows[name] = {"rows": len(table), "users": counts["USER_ID"], "items": counts["ITEM_ID"]}
         rows[name] |= {"first day": str(days.min()), "last day": str(days.max())}
     return pd.DataFrame(rows).T

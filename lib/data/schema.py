@@ -16,6 +16,7 @@ MAX_SCHEMA_LENGTH = 20_000
 MAX_ID_LENGTH = 256
 MAX_STRING_LENGTH = 1000
 MAX_TEXT_LENGTH, MAX_CHINESE_OR_JAPANESE_LENGTH = 20_000, 7_000
+NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # of a column
 CHINESE_OR_JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 MIN_TEXT_FILLED = 0.85  # a textual column with less is not trained on
 MAX_CATEGORIES = 1000
@@ -236,7 +237,7 @@ def _record_name(name: str, wanted: str | None) -> str:
 
 def _field(entry: Mapping[str, object]) -> Field:
     name = entry["name"]
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(f"Field {name!r}: names are letters, digits and underscores, and start with no digit")
     union = entry["type"] if isinstance(entry["type"], list) else [entry["type"]]
     types = [kind for kind in union if kind != "null"]

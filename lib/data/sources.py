@@ -27,6 +27,7 @@ import hashlib
 import inspect
 import io
 import os
+import re
 import shutil
 import urllib.error
 import urllib.request
@@ -43,10 +44,13 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from lib.data.datasets import Datasets
+from lib.data.schema import NAME, RESERVED
 from lib.data.simulator import FILES as SIMULATED_FILES
 
 MIND_TIME = "%m/%d/%Y %I:%M:%S %p"
+DATES = r"(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])(\d{6})?"  # 20241231, and 20241231080000; no seconds since 1970
 IMPRESSION_LENGTH = 1000  # characters Personalize takes
+TEXTS = {name for name, rule in RESERVED["Interactions"].items() if rule.types == ("string",)}  # also where digits
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 MIND_MIRROR = "https://huggingface.co/datasets/Recommenders/MIND/resolve/main"
 RETAIL_COPY = (
@@ -562,15 +566,29 @@ def _own_table(
 ) -> pd.DataFrame:
     """A table with Personalize's column names; ids and categories text, times and measures numbers."""
     file = _Csv.read(path, tuple((mapping or {}).values()), delimiter)
-    names = mapping or {"".join(c if c.isalnum() else "_" for c in name).upper(): name for name in file.table}
+    names = dict(mapping or {})
+    for found in file.table if not mapping else ():
+        name = "".join(c if c.isalnum() else "_" for c in found).upper()
+        if name in names:
+            raise ValueError(
+                f"{path}, line 1: columns {names[name]!r} and {found!r} would both be {name}; rename one, or say which "
+                "to take in the column mapping"
+            )
+        names[name] = found
     for name in required:
         if name not in names:
             raise ValueError(
                 f"{path} has no column {name}, only {', '.join(file.table)}: say which one it is in the column mapping"
             )
+    for name, found in names.items():
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"{path}, line 1: column {found!r} cannot be named {name!r}: names are letters from A to Z, digits and "
+                "underscores, and start with no digit; rename it, or say which columns to take in the column mapping"
+            )
     columns = {}
     for name, found in names.items():
-        if name in ("USER_ID", "ITEM_ID"):
+        if name in TEXTS:
             columns[name] = file.table[found].replace("", pd.NA)
         elif name in ("TIMESTAMP", "CREATION_TIMESTAMP"):
             columns[name] = file.times(found, time_format)
@@ -695,12 +713,17 @@ class _Csv:
     def read(cls, path: Path, required: Sequence[str], delimiter: str = ",") -> "_Csv":
         content = _bytes(path)
         try:
-            first = next(csv.reader(io.StringIO(content.split(b"\n", 1)[0].decode("utf-8-sig")), delimiter=delimiter))
-        except (UnicodeDecodeError, StopIteration):
+            line = re.split(b"[\r\n]", content, maxsplit=1)[0].decode("utf-8-sig")
+            header = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+        except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(
-                f"{path}, line 1: expected a header line in UTF-8 such as {delimiter.join(required)}"
+                f"{path}, line 1: expected the names of columns in UTF-8 ({error}); save the file so, not packed"
             ) from None
-        header = [name.strip() for name in first]
+        if len(header) < 2:
+            raise ValueError(
+                f"{path}, line 1: found {line!r}, expected the names of columns separated by {delimiter!r}; mend it, "
+                "or say what separates them in the option delimiter"
+            )
         for name in required:
             if name not in header:
                 raise ValueError(f"{path}, line 1: no column {name!r} in the header, only {', '.join(header)}")
@@ -734,6 +757,10 @@ class _Csv:
                     f"{path}, line {wrong[0].number}: found {wrong[0].actual_columns} columns, expected "
                     f"{wrong[0].expected_columns} ({', '.join(header)}); quote values that hold {delimiter!r}"
                 ) from None
+            if "straddling" in str(error):
+                raise ValueError(
+                    f"{path} has a value longer than a mebibyte; see whether a quote lacks its second, or shorten it"
+                ) from None
             raise ValueError(f"{path} cannot be read as CSV in UTF-8 ({error}); save it again") from None
         if table.num_rows == 0:
             raise ValueError(f"{path} has a header and no rows: fetch or export it again")
@@ -760,14 +787,17 @@ class _Csv:
         text = self.table[name]
         filled = text != ""
         number = pd.to_numeric(text.where(filled), errors="coerce")
-        if time_format is None and number.notna().sum() >= max(1, filled.sum() / 2):
+        dates = text[filled].str.fullmatch(DATES).all()
+        if time_format is None and not dates and number.notna().sum() >= max(1, filled.sum() / 2):
             wrong, expected, time = number.isna() & filled, "epoch seconds like the other lines", number
             if (number.dropna() % 1 == 0).all():
                 time = number.astype("Int64")
         else:
             parsed = pd.to_datetime(text.where(filled), format=time_format or "ISO8601", errors="coerce", utc=True)
             wrong = parsed.isna() & filled
-            expected = f"a time such as {time_format}" if time_format else "epoch seconds or a time in ISO 8601"
+            expected = "epoch seconds or a time in ISO 8601; for others give the option time_format"
+            if time_format:
+                expected = f"a time such as {time_format}"
             time = parsed.dt.tz_localize(None).astype("datetime64[s]").astype("int64").where(filled).astype("Int64")
         if wrong.any():
             at = int(np.argmax(wrong))

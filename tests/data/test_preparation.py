@@ -62,6 +62,14 @@ def test_times_in_any_unit_become_seconds(factor):
     assert cleaned.interactions["TIMESTAMP"].tolist() == [1_600_000_000, 1_600_000_001]
 
 
+@pytest.mark.parametrize("factor", [1, 1_000, 1_000_000, 1_000_000_000])
+def test_the_first_and_last_day_are_told_before_times_in_any_unit_are_cleaned(factor):
+    times = np.array([1_600_000_000, 1_600_100_000]) * factor
+    table = pd.DataFrame({"USER_ID": ["u", "v"], "ITEM_ID": ["i", "i"], "TIMESTAMP": times})
+    told = preparation.overview(Datasets(interactions=table)).loc["Interactions"]
+    assert told[["first day", "last day"]].to_list() == ["2020-09-13", "2020-09-14"]
+
+
 def test_dates_become_seconds():
     times = pd.to_datetime(["1970-01-02 00:00:00", "1970-01-01 00:00:01"])
     table = pd.DataFrame({"USER_ID": ["u", "v"], "ITEM_ID": ["i", "i"], "TIMESTAMP": times})
@@ -81,6 +89,12 @@ def test_a_table_without_its_ids_is_refused():
         preparation.clean(Datasets(interactions=pd.DataFrame({"USER_ID": ["u"], "movie": ["i"]})))
 
 
+def test_items_that_nobody_interacted_with_are_refused_and_not_left_with_nothing():
+    items = pd.DataFrame({"ITEM_ID": ["y", "z"], "GENRE": ["x", "x"]})
+    with pytest.raises(ValueError, match="Items has no item of Interactions: 'i' is one there, 'y' one here; use the"):
+        preparation.clean(small(items=items))
+
+
 def small(**more):
     day = 86_400
     rows = [("a", "i", 0), ("a", "j", 1), ("a", "i", 3 * day), ("b", "i", 3 * day + 1), ("c", "j", 40 * day)]
@@ -92,10 +106,14 @@ def small(**more):
 def test_a_window_keeps_the_last_calendar_months():
     assert preparation.window(small(), 1).interactions["USER_ID"].tolist() == ["c"]
     assert preparation.window(small(), 2).interactions["USER_ID"].tolist() == ["a", "a", "a", "b", "c"]
+    with pytest.raises(ValueError, match="months is -1; expected 1 or more"):
+        preparation.window(small(), -1)
 
 
 def test_short_histories_are_left_out():
     assert preparation.minimum_history(small(), 2).interactions["USER_ID"].unique().tolist() == ["a"]
+    with pytest.raises(ValueError, match="minimum_history is 4, but no user has more than 3 interactions; lower it"):
+        preparation.minimum_history(small(), 4)
 
 
 def test_an_item_is_as_old_as_its_first_sighting():

@@ -371,6 +371,13 @@ def test_own_files_keep_their_columns_under_personalize_names(tmp_path):
     assert list(read("csv", tmp_path, interaction_columns=mapping).interactions) == list(mapping)
 
 
+def test_ids_event_types_and_impressions_may_be_numbers_and_stay_text(tmp_path):
+    (tmp_path / "interactions.csv").write_text("USER_ID,ITEM_ID,TIMESTAMP,EVENT_TYPE,IMPRESSION\n1,2,3,1,2\n1,4,5,,\n")
+    rows = read("csv", tmp_path).interactions
+    assert rows.iloc[0].to_list() == ["1", "2", 3, "1", "2"]
+    assert rows.iloc[1].isna().to_list() == [False, False, False, True, True]
+
+
 def test_own_items_and_users_are_read_where_they_are(tmp_path):
     (tmp_path / "interactions.csv").write_text("USER_ID,ITEM_ID,TIMESTAMP\n1,2,3\n")
     (tmp_path / "items.csv").write_text("ITEM_ID,CREATION_TIMESTAMP\n9,2020-01-01T00:00:00Z\n2,\n")
@@ -378,8 +385,38 @@ def test_own_items_and_users_are_read_where_they_are(tmp_path):
     datasets = read("csv", tmp_path)
     assert datasets.items["ITEM_ID"].tolist() == ["2", "9"] and datasets.users is None
     assert datasets.items["CREATION_TIMESTAMP"].tolist()[1] == seconds("2020-01-01")
-    with pytest.raises(ValueError, match=r"people\.csv has no column USER_ID, only USER_ID;AGE"):
+    with pytest.raises(ValueError, match=r"people\.csv, line 1: found 'USER_ID;AGE', expected .* the option delimiter"):
         read("csv", tmp_path, users="people.csv")
+
+
+@pytest.mark.parametrize(("time", "meant"), [("20241231", "2024-12-31"), ("20241231T0800", "2024-12-31 08:00")])
+def test_own_dates_without_dashes_are_no_seconds(tmp_path, time, meant):
+    (tmp_path / "interactions.csv").write_text(f"USER_ID,ITEM_ID,TIMESTAMP\n1,2,{time}\n")
+    assert read("csv", tmp_path).interactions["TIMESTAMP"].tolist() == [seconds(meant)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_own_lines_may_end_as_on_any_machine(tmp_path, end):
+    (tmp_path / "interactions.csv").write_bytes(end.join(["USER_ID,ITEM_ID,TIMESTAMP", "1,2,3", "4,5,6", ""]).encode())
+    assert read("csv", tmp_path).interactions.to_numpy().tolist() == [["1", "2", 3], ["4", "5", 6]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"USER_ID,ITEM_ID,TIMESTAMP\n1,2,3\n"), r"line 1: .*; save the file so, not packed"),
+        (
+            "USER_ID,ITEM_ID,TIMESTAMP\n1,2,3\n".encode("utf-16"),
+            r"line 1: expected .* in UTF-8 \('utf-8' codec",
+        ),
+        (b"\nUSER_ID,ITEM_ID,TIMESTAMP\n1,2,3\n", r"line 1: found '', expected the names of columns separated by ','"),
+        (b'USER_ID,ITEM_ID,TIMESTAMP\n1,2,"' + b"3" * 3_000_000 + b'"\n', r"a value longer than a mebibyte; see"),
+    ],
+)
+def test_own_bytes_that_are_no_csv_are_told_how_to_be(tmp_path, content, message):
+    (tmp_path / "interactions.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read("csv", tmp_path)
 
 
 def test_own_times_may_be_dates_of_any_format(tmp_path):
@@ -405,6 +442,14 @@ def test_milliseconds_stay_for_the_cleaning_to_see(tmp_path):
         ),
         ("USER_ID,ITEM_ID\n1,2\n", r"has no column TIMESTAMP, only USER_ID, ITEM_ID: say which one it is"),
         ("USER_ID,USER_ID\n1,2\n", r"line 1: column 'USER_ID' stands twice in the header"),
+        (
+            "user_id,user id,ITEM_ID,TIMESTAMP\n1,2,3,4\n",
+            r"line 1: columns 'user_id' and 'user id' would both be USER_ID; rename one, or say which",
+        ),
+        (",USER_ID,ITEM_ID,TIMESTAMP\n0,1,2,3\n", r"line 1: column '' cannot be named '': names are letters"),
+        ("USER_ID,ITEM_ID,TIMESTAMP,2nd\n1,2,3,4\n", r"line 1: column '2nd' cannot be named '2ND': .*; rename it, or"),
+        ("USER_ID,ITEM_ID,TIMESTAMP,Größe\n1,2,3,4\n", r"column 'Größe' cannot be named 'GRÖSSE'"),
+        ("USER_ID,ITEM_ID,TIMESTAMP\n1,2,20241231080000\n", r"found '20241231080000'; .* give the option time_format"),
         ("USER_ID,ITEM_ID,TIMESTAMP\n", r"has a header and no rows"),
         ("", r"interactions\.csv is empty"),
     ],
