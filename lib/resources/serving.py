@@ -28,7 +28,11 @@ def prepared(
     version = _version(tx, account, version_arn)
     if recipe.refreshes and (recipe.name != "aws-semantic-similarity" or version.perform_incremental_update):
         loaded = datasets.load(account, version.dataset_group_arn)
-        model = model.refreshed(replace(loaded, interactions=solution_versions.chosen_events(loaded, version)))
+        try:
+            interactions = solution_versions.chosen_events(loaded, version)
+        except ValueError:  # none counts any more, or their columns are gone
+            interactions = loaded.interactions[:0]
+        model = model.refreshed(replace(loaded, interactions=interactions))
     if influence := config.get("rankingInfluence"):
         model = model.influenced({name: float(value) for name, value in influence.items()})
     return model
