@@ -391,9 +391,10 @@ def _updated(tx: Connection, account: Account, known: Deployment, now: float) ->
         updates = (min(now, end) - begin) // period
         until = begin + (updates * period if updates else 0)
         due = until + period if now < end else math.inf
-    dataset = known.datasets["INTERACTIONS"].dataset_arn
-    answered, known.read["LEARNT"] = events.after(tx, dataset, known.read["LEARNT"], until)
-    known.loaded.learn(answered)
+    dataset = known.datasets.get("INTERACTIONS")
+    if dataset is not None:
+        answered, known.read["LEARNT"] = events.after(tx, dataset.dataset_arn, known.read["LEARNT"], until)
+        known.loaded.learn(answered)
     known.loaded.explore_until(until)
     return replace(known, due=due)
 

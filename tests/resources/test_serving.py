@@ -199,3 +199,11 @@ def test_what_trends_is_what_was_popular_at_training_where_no_event_counts_any_m
         delete(personalize, pd.DataFrame({"USER_ID": interactions()["USER_ID"].unique()}), "leave")
     found = personalize.get_recommendations(campaign_arn=campaign, num_results=5)
     assert [item["itemId"] for item in found["itemList"]] == most_popular()[:5]
+
+
+@pytest.mark.parametrize("recipe", ["aws-user-personalization", "aws-user-personalization-v2"])
+def test_what_explores_answers_without_interactions_too(personalize, recipe):
+    _, version = trained_and_gone(personalize, recipe, "INTERACTIONS")
+    campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
+    personalize.clock.wait()
+    assert len(personalize.get_recommendations(campaign_arn=campaign, user_id="u1")["itemList"]) == 25
