@@ -207,3 +207,15 @@ def test_what_explores_answers_without_interactions_too(personalize, recipe):
     campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
     personalize.clock.wait()
     assert len(personalize.get_recommendations(campaign_arn=campaign, user_id="u1")["itemList"]) == 25
+
+
+def test_similar_texts_are_those_of_training_where_the_items_were_deleted_since(personalize):
+    engines_and_moss(personalize, personalize.group())
+    _, version = trained_and_gone(personalize, "aws-semantic-similarity", "ITEMS", perform_incremental_update=True)
+    campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
+    personalize.clock.wait()
+    found = personalize.get_recommendations(campaign_arn=campaign, item_id="i40", num_results=5)["itemList"]
+    assert {int(item["itemId"][1:]) % 2 for item in found} == {0}
+    job = run(personalize, version, write(personalize, "x", {"itemId": "i40"}))
+    assert job.status == "ACTIVE"
+    assert batch_answers(personalize, "x.out")[0]["output"]["recommendedItems"][:5] == [i["itemId"] for i in found]
