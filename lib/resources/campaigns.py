@@ -151,10 +151,23 @@ def delete_campaign(account: Account, *, campaign_arn: str) -> dict[str, Any]:
 
 
 def sync(tx: Connection, account: Account, version: SolutionVersion) -> None:
-    """Move every campaign that follows a solution's latest version to this one."""
-    for campaign in records.every(tx, account, Campaign, version.solution_arn):
-        follows = (campaign.campaign_config or {}).get("syncWithLatestSolutionVersion")
-        if follows and campaign.status not in MOVING:
+    """Move every campaign that follows a solution's latest version to this one.
+
+    One that is being created, or updated, comes to rest with this version and what else it was asked for.
+    """
+    for campaign in records.every(tx, account, Campaign):
+        update = campaign.latest_campaign_update
+        updating = update is not None and update.status in MOVING
+        asked = campaign.updated(update) if updating else campaign
+        follows = (asked.campaign_config or {}).get("syncWithLatestSolutionVersion")
+        if not follows or asked.solution_arn != version.solution_arn:
+            continue
+        if updating:
+            update = replace(update, solution_version_arn=version.solution_version_arn)
+            records.save(tx, replace(campaign, latest_campaign_update=update))
+        elif campaign.status in MOVING:
+            records.save(tx, replace(campaign, solution_version_arn=version.solution_version_arn))
+        else:
             _begin_update(tx, account, campaign, version, None, None)
 
 

@@ -35,6 +35,24 @@ def test_a_campaign_that_follows_moves_to_the_next_version(personalize):
     assert described(personalize, campaign).latest_campaign_update.status == "ACTIVE"
 
 
+def test_a_campaign_follows_a_version_that_comes_while_it_is_created_or_updated(personalize):
+    solution, _ = personalize.trained()
+    second = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
+    campaign = personalize.create_campaign(
+        name="c",
+        solution_version_arn=f"{solution}/$LATEST",
+        campaign_config={"syncWithLatestSolutionVersion": True},
+    )["campaignArn"]
+    personalize.work()
+    created = described(personalize, campaign)
+    assert (created.status, created.solution_version_arn) == ("ACTIVE", second)
+    third = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
+    personalize.update_campaign(campaign_arn=campaign, min_provisioned_tps=3)
+    personalize.work()
+    updated = described(personalize, campaign)
+    assert (updated.solution_version_arn, updated.min_provisioned_tps) == (third, 3)
+
+
 def test_following_needs_latest(personalize):
     _, version = personalize.trained()
     with pytest.raises(InvalidInputException, match="LATEST"):
