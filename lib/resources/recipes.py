@@ -14,6 +14,7 @@ from lib.resources import records
 from lib.resources.account import SERVICE_ARN, Account
 from lib.resources.errors import ResourceNotFoundException
 
+EXPLORES_BY_ITSELF = "aws-user-personalization-v2"  # as much as the service thinks right
 CREATED = datetime(2019, 6, 10, tzinfo=UTC)  # when Amazon Personalize was opened to everybody
 
 

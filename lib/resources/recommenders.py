@@ -307,10 +307,7 @@ def _checked_config(
     missing = [kind for kind in ("INTERACTIONS", *(["ITEMS"] if case.items else [])) if kind not in schemas]
     if missing:
         raise InvalidInputException(f"{case.name} needs a dataset of {' and '.join(missing)}: create it first.")
-    if exploration := config.get("itemExplorationConfig"):
-        if not case.explores:
-            raise InvalidInputException(f"itemExplorationConfig: {case.name} does not explore: leave it out.")
-        check_exploration(exploration)
+    check_exploration(case, config.get("itemExplorationConfig") or {})
     if config.get("enableMetadataWithRecommendations") and ("ITEMS" not in schemas or not schemas["ITEMS"].metadata):
         raise InvalidInputException(
             "enableMetadataWithRecommendations needs an ITEMS dataset with at least one metadata column."

@@ -690,7 +690,7 @@ def _predicted(recipe: Recipe, item_id: str, score: float | None, explored: bool
     predicted: dict[str, Any] = {"itemId": item_id}
     if score is not None:
         predicted["score"] = score
-    if explored and recipe.name == serving.EXPLORES_BY_ITSELF:
+    if explored and recipe.name == recipes.EXPLORES_BY_ITSELF:
         predicted["reason"] = ["Exploration"]
     return predicted
 
@@ -718,7 +718,7 @@ def _item_list(found: Recommended, recipe: Recipe, promotion: Promotion | None) 
             item["metadata"] = found.metadata[place]
         if found.promoted[place]:
             item["promotionName"] = promotion.name
-            if recipe.name == serving.EXPLORES_BY_ITSELF:
+            if recipe.name == recipes.EXPLORES_BY_ITSELF:
                 item["reason"] = ["Promoted item"]
     return predicted
 
