@@ -257,7 +257,8 @@ def _train(
 
     def publish(tx: Connection) -> None:
         current = records.get(tx, account, Recommender, found.recommender_arn)
-        records.save(tx, replace(current, **changes, model_metrics=metrics, trained=number))
+        changed = replace(current, **changes, last_updated_date_time=account.now())
+        records.save(tx, replace(changed, model_metrics=metrics, trained=number))
 
     return publish
 

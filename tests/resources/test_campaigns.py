@@ -77,6 +77,18 @@ def test_a_campaign_answers_as_before_until_its_update_is_active(personalize):
     assert (after.solution_version_arn, after.min_provisioned_tps) == (second, 3)
 
 
+def test_a_campaign_was_last_updated_when_its_update_came_into_force(personalize):
+    _, version = personalize.trained()
+    campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
+    personalize.clock.wait()
+    created = described(personalize, campaign).last_updated_date_time
+    personalize.update_campaign(campaign_arn=campaign, min_provisioned_tps=3)
+    assert described(personalize, campaign).last_updated_date_time == created
+    personalize.clock.wait()
+    updated = described(personalize, campaign)
+    assert created < updated.last_updated_date_time == updated.latest_campaign_update.last_updated_date_time
+
+
 def test_a_sixth_campaign_exceeds_the_quota(personalize):
     _, version = personalize.trained()
     for number in range(5):

@@ -224,6 +224,7 @@ def test_other_training_columns_train_anew_while_the_old_model_answers(shop):
     assert found.latest_recommender_update.status == "ACTIVE"
     assert found.recommender_config["trainingDataConfig"] == config["trainingDataConfig"]
     assert (found.trained, found.trainings) == (2, 2) and shop.ids(arn, user_id="u1")
+    assert found.last_updated_date_time == found.latest_recommender_update.last_updated_date_time
 
 
 def test_a_failed_update_leaves_the_recommender_as_it_was(shop, monkeypatch):
@@ -239,6 +240,7 @@ def test_a_failed_update_leaves_the_recommender_as_it_was(shop, monkeypatch):
     found = shop.described(arn)
     assert (found.status, found.latest_recommender_update.status) == ("ACTIVE", "CREATE FAILED")
     assert found.latest_recommender_update.failure_reason == "no luck today"
+    assert found.last_updated_date_time < found.latest_recommender_update.last_updated_date_time
     assert "trainingDataConfig" not in found.recommender_config and shop.ids(arn, user_id="u1")
 
 
