@@ -5,6 +5,7 @@ lot, users with histories of like length are scored together; the answers stand 
 """
 
 import math
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -302,9 +303,11 @@ def answer_file(job: Answering, source: BinaryIO, target: BinaryIO, tell: Callab
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; of one that is too long, as much as tells that it is no JSON."""
+    """The lines of a file, without a byte order mark; of one that is too long, as much as tells that it is no JSON."""
+    mark = BOM_UTF8
     while line := source.readline(MAX_LINE_BYTES):
-        yield line
+        yield line.removeprefix(mark)
+        mark = b""
         while len(line) == MAX_LINE_BYTES and line[-1:] != b"\n":
             line = source.readline(MAX_LINE_BYTES)
 

@@ -206,24 +206,24 @@ def evaluate_actions(model: Model, split: Split, datasets: Datasets) -> pd.DataF
 
 
 def action_metrics(table: pd.DataFrame, n_actions: int) -> dict[str, float]:
-    """Personalize's metrics of a recipe for actions, rounded to 4 decimals; 0 where nothing was held out.
+    """Personalize's metrics of a recipe for actions, rounded to 4 decimals, without those that nothing tells of.
 
     NDCG is the mean over users who took something.  Precision and recall are of the action in the first place, the next
     best one.  The area under the curve is over all actions that users met: were those taken the likelier ones?
     """
     if not len(table):
-        return dict.fromkeys(ACTION_METRICS, 0.0)
+        return {}
     found = {"coverage": len(np.unique(np.concatenate([*table["RECOMMENDED"]]))) / n_actions}
-    hits = hit_matrix(table[table["RELEVANT"].map(len) > 0])
+    hits = hit_matrix(table)[_lengths(table["RELEVANT"]) > 0]
     for k in (5, 10, 25):
-        found[f"normalized_discounted_cumulative_gain_at_{k}"] = metrics.ndcg(hits, k).mean() if len(hits) else 0.0
+        found[f"normalized_discounted_cumulative_gain_at_{k}"] = metrics.ndcg(hits, k).mean() if len(hits) else np.nan
     ids = np.unique(np.concatenate([*table["RECOMMENDED"], *table["RELEVANT"]]))
     first = np.array([ids == shown[0] for shown in table["RECOMMENDED"]])
     taken = np.array([np.isin(ids, relevant) for relevant in table["RELEVANT"]])
     found["precision"], found["recall"] = metrics.precision_and_recall(first, taken)
-    area = metrics.area_under_curve(np.concatenate([*table["CHANCES"]]), np.concatenate([*table["TAKEN"]]).astype(bool))
-    found["area_under_the_curve"] = 0.0 if np.isnan(area) else area
-    return {name: round(float(found[name]), 4) for name in ACTION_METRICS}
+    chances, met = np.concatenate([*table["CHANCES"]]), np.concatenate([*table["TAKEN"]]).astype(bool)
+    found["area_under_the_curve"] = metrics.area_under_curve(chances, met)
+    return {name: round(float(found[name]), 4) for name in ACTION_METRICS if not np.isnan(found[name])}
 
 
 def evaluate_oracle(

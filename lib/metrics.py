@@ -131,13 +131,14 @@ def novelty(items: np.ndarray, popularity: np.ndarray) -> np.ndarray:
 def precision_and_recall(predicted: np.ndarray, taken: np.ndarray) -> tuple[float, float]:
     """Of actions recommended to users, averaged over actions: taken by recommended, and taken by taken in all.
 
-    predicted, taken: (U, A) bool.  An action that was never recommended (taken) has no precision (recall).
+    predicted, taken: (U, A) bool.  An action that was never recommended (taken) has no precision (recall); where no
+    action has one, it is NaN.
     Source: Amazon Personalize's metrics of aws-next-best-action.
     """
     both = (predicted & taken).sum(axis=0)
     recommended, took = predicted.sum(axis=0), taken.sum(axis=0)
     precisions, recalls = both[recommended > 0] / recommended[recommended > 0], both[took > 0] / took[took > 0]
-    return float(precisions.mean()) if len(precisions) else 0.0, float(recalls.mean()) if len(recalls) else 0.0
+    return tuple(float(values.mean()) if len(values) else float("nan") for values in (precisions, recalls))
 
 
 def area_under_curve(scores: np.ndarray, clicked: np.ndarray) -> float:

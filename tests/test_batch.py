@@ -112,6 +112,12 @@ def test_a_bad_line_carries_its_error_and_the_others_their_answers(line, told):
     assert (tally.lines, tally.errors, told in tally.error) == (3, 1, True)
 
 
+def test_a_byte_order_mark_belongs_to_no_line():
+    lines, tally = answered(echo(), b'\xef\xbb\xbf{"userId": "v"}\n', b'\xef\xbb\xbf{"userId": "v"}\n')
+    assert (lines[0]["input"], lines[0]["error"]) == ({"userId": "v"}, None)
+    assert tally.errors == 1  # a mark is one at the beginning of a file alone
+
+
 def test_a_filter_about_users_needs_one():
     related = echo(recipe_type="RELATED_ITEMS", scored=False)
     wanted = 'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("*")'

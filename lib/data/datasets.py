@@ -179,19 +179,28 @@ def select_events(
 def check_minima(
     interactions: pd.DataFrame,
     event_type: str | None = None,
+    event_value_threshold: str | None = None,
     *,
     minimum: int = MIN_INTERACTIONS,
     minimum_users: int = MIN_USERS,
 ) -> None:
     """That there is enough to train on: 1,000 interactions, and 25 users (1 % of them) with two or more.
 
-    event_type: what ``select_events`` chose them by, for the message.  Raises ValueError with the counts found.
+    event_type, event_value_threshold: what ``select_events`` chose them by, for the message.
+    Raises ValueError with the counts found.
     """
     if len(interactions) < minimum:
-        after = f" after filtering by event type: {event_type}" if event_type is not None else ""
+        filters, remedies = [], ["Import more"]
+        if event_type is not None:
+            filters.append(f"event type: {event_type}")
+            remedies.append("train on more event types")
+        if event_value_threshold is not None:
+            filters.append(f"event value: {event_value_threshold} or more")
+            remedies.append("lower the threshold")
+        after = f" after filtering by {' and '.join(filters)}" if filters else ""
         raise ValueError(
             f"Dataset has fewer than {minimum} interactions{after} (found {len(interactions)}). "
-            f"Import more{', or train on more event types' if after else ''}."
+            f"{', or '.join(remedies)}."
         )
     counts = interactions["USER_ID"].value_counts()
     returning = int((counts >= 2).sum())

@@ -12,7 +12,8 @@ what they know (a shop) or never do (films) is for the data to say.  An item wit
 and text place it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class Affinity:
         )
         used = (sets @ self.counts.T).toarray()
         taste = np.maximum((sets @ self.items) @ self.users.T, 0)
-        mean = taste.mean(axis=1, keepdims=True)
+        mean = taste.sum(axis=1, keepdims=True) / max(1, len(self.user_ids))
         activity = np.log(np.maximum(np.asarray(self.counts.sum(axis=1)).ravel(), 1))
         return np.stack(
             [
@@ -89,10 +90,21 @@ class Affinity:
 
 def load(folder: Path) -> Affinity:
     numbers, settings, arrays = files.read(folder)
-    user_ids = np.array(settings["user_ids"], dtype=str)
+    user_ids, users = settings["user_ids"], arrays["users"]
     matrix = (arrays["data"], arrays["indices"], arrays["indptr"])
     counts = sparse.csr_matrix(matrix, (len(user_ids), len(numbers.item_ids)))
-    return Affinity(numbers, user_ids, counts, arrays["users"], arrays["items"], arrays["weights"])
+    if None in user_ids:
+        kept = [row for row, user_id in enumerate(user_ids) if user_id is not None]
+        user_ids, counts, users = [user_ids[row] for row in kept], counts[kept], users[kept]
+    return Affinity(numbers, np.array(user_ids, dtype=str), counts, users, arrays["items"], arrays["weights"])
+
+
+def forget(folder: Path, user_ids: Collection[str]) -> None:
+    """Take users out of a model that was saved: their rows lose their names, and ``load`` leaves them out."""
+    path, gone = folder / "model.json", set(user_ids)
+    settings = json.loads(path.read_bytes())
+    settings["user_ids"] = [None if user_id in gone else user_id for user_id in settings["user_ids"]]
+    files.replace(path, json.dumps(settings, sort_keys=True).encode())
 
 
 def fit_items(
@@ -260,6 +272,7 @@ ITEM_AFFINITY = Recipe(
     scored=False,
     real_time=False,
     queries=item_queries,
+    forget=forget,
 )
 
 ITEM_ATTRIBUTE_AFFINITY = Recipe(
@@ -274,4 +287,5 @@ ITEM_ATTRIBUTE_AFFINITY = Recipe(
     scored=False,
     real_time=False,
     queries=attribute_queries,
+    forget=forget,
 )

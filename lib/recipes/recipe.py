@@ -1,7 +1,7 @@
 """What a recipe declares and what a trained model can do; every recipe file fills in these two."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -152,7 +152,8 @@ class Recipe:
     resumes: its fit takes ``checkpoint``, a file from which the training of the same data goes on after a kill.
     items_alone: Items are enough to train on, interactions add what they can.
     measure: a trained model and all data -> metrics that only this recipe has.  queries: what segments of users may be
-    asked for by: all data and a catalogue -> text of the query -> positions of its items.
+    asked for by: all data and a catalogue -> text of the query -> positions of its items.  forget: of models that name
+    users: a saved model's folder, and users to take out of it.
     """
 
     name: str
@@ -173,6 +174,7 @@ class Recipe:
     items_alone: bool = False
     measure: Callable[[Any, Datasets], Mapping[str, float]] | None = None
     queries: Callable[[Datasets, Catalogue], Mapping[str, np.ndarray]] | None = None
+    forget: Callable[[Path, Collection[str]], None] | None = None
 
     def values(self, given: Mapping[str, str]) -> dict[str, Value]:
         """Every hyperparameter's value: the given strings parsed, defaults for the rest.

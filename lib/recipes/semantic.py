@@ -55,7 +55,9 @@ class Similarity:
         return replace(self, influence=dict(influence))
 
     def refreshed(self, datasets: Datasets) -> "Similarity":
-        """The same over the items that there are now, read as at training."""
+        """The same over the items that there are now, read as at training; itself where there are none any more."""
+        if datasets.items is None or datasets.items.empty:
+            return self
         return _placed(_with_names(datasets), self.columns, self.influence)
 
     @property

@@ -10,7 +10,7 @@ every item.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,9 @@ class Trend:
         return lately - np.bincount(self.items[before:begin], minlength=n_items)
 
     def refreshed(self, datasets: Datasets) -> "Trend":
-        """The same over other events, those of new items among them."""
+        """The same over other events, those of new items among them; without any, items are as popular as they were."""
+        if datasets.interactions.empty:
+            return replace(self, items=self.items[:0], times=self.times[:0], _newest={})
         return _counted(datasets, self.interval)
 
     @property

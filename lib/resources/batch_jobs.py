@@ -458,11 +458,7 @@ def _check_size(num_results: int | None, most: int) -> None:
 
 
 def _check_config(recipe: Recipe, config: dict[str, Any]) -> None:
-    exploration = config.get("itemExplorationConfig")
-    if exploration:
-        if not recipe.explores:
-            raise InvalidInputException(f"itemExplorationConfig: {recipe.name} does not explore: leave it out.")
-        check_exploration(exploration)
+    check_exploration(recipe, config.get("itemExplorationConfig") or {})
     if config.get("rankingInfluence") and recipe.name != "aws-semantic-similarity":
         raise InvalidInputException(f"rankingInfluence goes with aws-semantic-similarity, not with {recipe.name}.")
 

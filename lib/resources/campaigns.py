@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Self
 
 from sqlalchemy import Connection
 
+from lib.recipes.recipe import Recipe
+from lib.recipes.use_cases import UseCase
 from lib.resources import datasets, recipes, records
 from lib.resources.account import Account
 from lib.resources.errors import InvalidInputException, ResourceNotFoundException
@@ -151,10 +153,23 @@ def delete_campaign(account: Account, *, campaign_arn: str) -> dict[str, Any]:
 
 
 def sync(tx: Connection, account: Account, version: SolutionVersion) -> None:
-    """Move every campaign that follows a solution's latest version to this one."""
-    for campaign in records.every(tx, account, Campaign, version.solution_arn):
-        follows = (campaign.campaign_config or {}).get("syncWithLatestSolutionVersion")
-        if follows and campaign.status not in MOVING:
+    """Move every campaign that follows a solution's latest version to this one.
+
+    One that is being created, or updated, comes to rest with this version and what else it was asked for.
+    """
+    for campaign in records.every(tx, account, Campaign):
+        update = campaign.latest_campaign_update
+        updating = update is not None and update.status in MOVING
+        asked = campaign.updated(update) if updating else campaign
+        follows = (asked.campaign_config or {}).get("syncWithLatestSolutionVersion")
+        if not follows or asked.solution_arn != version.solution_arn:
+            continue
+        if updating:
+            update = replace(update, solution_version_arn=version.solution_version_arn)
+            records.save(tx, replace(campaign, latest_campaign_update=update))
+        elif campaign.status in MOVING:
+            records.save(tx, replace(campaign, solution_version_arn=version.solution_version_arn))
+        else:
             _begin_update(tx, account, campaign, version, None, None)
 
 
@@ -205,11 +220,7 @@ def _check_config(
         raise InvalidInputException(
             f"syncWithLatestSolutionVersion needs solutionVersionArn {version.solution_arn}{LATEST}, found {asked}."
         )
-    exploration = config.get("itemExplorationConfig")
-    if exploration:
-        if not recipe.explores:
-            raise InvalidInputException(f"itemExplorationConfig: {recipe.name} does not explore: leave it out.")
-        check_exploration(exploration)
+    check_exploration(recipe, config.get("itemExplorationConfig") or {})
     if config.get("rankingInfluence") and recipe.name != "aws-semantic-similarity":
         raise InvalidInputException(f"rankingInfluence goes with aws-semantic-similarity, not with {recipe.name}.")
     if config.get("enableMetadataWithRecommendations"):
@@ -220,8 +231,11 @@ def _check_config(
             )
 
 
-def check_exploration(config: Mapping[str, str]) -> None:
-    """Raise InvalidInputException for an ``itemExplorationConfig`` with another parameter, or a value out of range."""
+def check_exploration(recipe: Recipe | UseCase, config: Mapping[str, str]) -> None:
+    """Raise InvalidInputException for an ``itemExplorationConfig`` that the recipe has not, or out of its range."""
+    if config and (not recipe.explores or recipe.name == recipes.EXPLORES_BY_ITSELF):
+        does = "explores by itself" if recipe.explores else "does not explore"
+        raise InvalidInputException(f"itemExplorationConfig: {recipe.name} {does}: leave it out.")
     for name, low, high in (("explorationWeight", 0.0, 1.0), ("explorationItemAgeCutOff", 1.0, float("inf"))):
         if name not in config:
             continue

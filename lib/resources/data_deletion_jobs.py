@@ -1,6 +1,7 @@
-"""Data deletion: users leave a group's datasets, and whatever is trained afterwards."""
+"""Data deletion: users leave a group's datasets, the models that name them, and whatever is trained afterwards."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sqlalchemy import Connection
 
-from lib.resources import datasets, locations, records
+from lib.resources import datasets, locations, recipes, records
 from lib.resources.account import Account
 from lib.resources.campaigns import Campaign
 from lib.resources.dataset_groups import DatasetGroup
@@ -19,6 +20,7 @@ from lib.resources.datasets import Dataset
 from lib.resources.errors import InvalidInputException
 from lib.resources.lifecycle import Status
 from lib.resources.recommenders import Recommender
+from lib.resources.solution_versions import SolutionVersion, version_files
 from lib.store import events, jobs, recommendations
 
 OF_USERS = ("INTERACTIONS", "USERS", "ACTION_INTERACTIONS")
@@ -104,7 +106,7 @@ def list_data_deletion_jobs(
 
 
 def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Connection], None]:
-    """Write the datasets' tables without the users; what is returned puts them in place of the present ones.
+    """Take the users out of models, and write the datasets' tables without them; what is returned puts these in place.
 
     Raises InvalidInputException for a file that is no list of users.
     """
@@ -121,6 +123,7 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
             deleted += _without(account, part, name, users)
             parts.append(name)
         rewritten[dataset.dataset_arn] = tuple(parts)
+    _forget(account, job.dataset_group_arn, users)
 
     def publish(tx: Connection) -> None:
         removed = deleted
@@ -136,6 +139,22 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
         records.save(tx, replace(records.get(tx, account, DataDeletionJob, arn), num_deleted=removed))
 
     return publish
+
+
+def _forget(account: Account, dataset_group_arn: str, users: list[str]) -> None:
+    """Take users out of the models of a group that name them."""
+    with account.store.read() as tx:
+        versions = records.every(tx, account, SolutionVersion)
+    for version in versions:
+        if version.dataset_group_arn != dataset_group_arn or version.status is not Status.ACTIVE:
+            continue
+        forget = recipes.of_arn(version.recipe_arn).forget
+        if forget is not None:
+            with (
+                suppress(FileNotFoundError),  # of a solution that is deleted meanwhile
+                account.store.files.working(version_files(version.solution_version_arn)) as folder,
+            ):
+                forget(folder / "model", users)
 
 
 def _lists(account: Account, location: str) -> list[locations.File]:

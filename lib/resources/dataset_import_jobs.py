@@ -8,18 +8,22 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection
 
 from lib.data import tables
+from lib.data.schema import KEYS
 from lib.resources import locations, records
 from lib.resources.account import Account
 from lib.resources.datasets import Dataset, folder_name
 from lib.resources.errors import InvalidInputException
 from lib.resources.lifecycle import UNFINISHED, Status
 from lib.resources.schemas import Schema
-from lib.store import jobs
+from lib.store import events, jobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetImportJob:
-    """One import.  FULL replaces the bulk data of the dataset, INCREMENTAL adds to it."""
+    """One import.  FULL replaces the bulk data of the dataset, INCREMENTAL adds to it.
+
+    Of items, users and actions an INCREMENTAL one also replaces what was put by the time it was asked for.
+    """
 
     KIND: ClassVar = "dataset-import-job"
     PARENT: ClassVar = "dataset_arn"
@@ -123,6 +127,10 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
     with account.store.files.working(part) as folder:
         tables.import_csv(files, schema, folder, now=int(account.now().timestamp()), minimum=minimum)
         count = count_import(account, job, dataset, folder)
+        replaced = None
+        if job.import_mode == "INCREMENTAL" and schema.name in KEYS:
+            key = KEYS[schema.name]
+            replaced = tables.read([folder], [key])[key]
 
     def publish(tx: Connection) -> None:
         count(tx)
@@ -133,6 +141,8 @@ def run(account: Account, arn: str, tell: Callable[..., None]) -> Callable[[Conn
             parts = (*current.parts, part)
             imported = (*(current.imported or (now,) * len(current.parts)), now)
         records.save(tx, replace(current, parts=parts, imported=imported))
+        if replaced is not None:
+            events.give_way(tx, job.dataset_arn, replaced, job.creation_date_time.timestamp())
 
     return publish
 

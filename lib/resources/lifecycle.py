@@ -61,7 +61,7 @@ def at(record: Any, now: datetime) -> Any:
         update = _moved(update, now)
         record = replace(record, **{type(record).UPDATE: update})
         if update.status is Status.ACTIVE:
-            record = record.updated(update)
+            record = replace(record.updated(update), last_updated_date_time=update.last_updated_date_time)
     return record
 
 

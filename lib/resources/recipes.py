@@ -12,15 +12,20 @@ from lib.recipes.recipe import HyperParameter, Recipe, Value
 from lib.recipes.use_cases import USE_CASES, UseCase
 from lib.resources import records
 from lib.resources.account import SERVICE_ARN, Account
-from lib.resources.errors import ResourceNotFoundException
+from lib.resources.errors import InvalidInputException, ResourceNotFoundException
 
+EXPLORES_BY_ITSELF = "aws-user-personalization-v2"  # as much as the service thinks right
 CREATED = datetime(2019, 6, 10, tzinfo=UTC)  # when Amazon Personalize was opened to everybody
 
 
 def of_arn(recipe_arn: str) -> Recipe:
-    """The recipe with an ARN.  Raises ResourceNotFoundException."""
-    recipe = RECIPES.get(recipe_arn.removeprefix(f"{SERVICE_ARN}recipe/"))
-    if recipe is None or not recipe_arn.startswith(SERVICE_ARN):
+    """The recipe with an ARN.  Raises ResourceNotFoundException, or InvalidInputException for a use case."""
+    recipe = RECIPES.get(_name(recipe_arn))
+    if _name(recipe_arn) in USE_CASES:
+        raise InvalidInputException(
+            f"{recipe_arn} is a use case, for recommenders alone: a solution can have {', '.join(RECIPES)}."
+        )
+    if recipe is None:
         raise ResourceNotFoundException(
             f"The given recipe does not exist: {recipe_arn}. This version has {', '.join(RECIPES)}."
         )
@@ -28,9 +33,13 @@ def of_arn(recipe_arn: str) -> Recipe:
 
 
 def use_case(recipe_arn: str) -> UseCase:
-    """The use case of a domain with an ARN.  Raises ResourceNotFoundException."""
-    found = USE_CASES.get(recipe_arn.removeprefix(f"{SERVICE_ARN}recipe/"))
-    if found is None or not recipe_arn.startswith(SERVICE_ARN):
+    """The domain's use case with an ARN.  Raises ResourceNotFoundException, or InvalidInputException for a recipe."""
+    found = USE_CASES.get(_name(recipe_arn))
+    if _name(recipe_arn) in RECIPES:
+        raise InvalidInputException(
+            f"{recipe_arn} is a recipe, for solutions alone: a recommender can have {', '.join(USE_CASES)}."
+        )
+    if found is None:
         raise ResourceNotFoundException(
             f"The given recipe does not exist: {recipe_arn}. The use cases are {', '.join(USE_CASES)}."
         )
@@ -50,7 +59,7 @@ def arn_of(recipe: Recipe | UseCase) -> str:
 
 def describe_recipe(account: Account, *, recipe_arn: str) -> dict[str, Any]:
     """What a recipe is for, and the ARNs of its algorithm and feature transformation."""
-    case = USE_CASES.get(recipe_arn.removeprefix(f"{SERVICE_ARN}recipe/"))
+    case = USE_CASES.get(_name(recipe_arn))
     recipe = of_arn(recipe_arn) if case is None else RECIPES[case.base]
     described = {name: value for name, value in _summary(case or recipe).items() if name != "domain"}
     return {
@@ -142,6 +151,12 @@ def ranges(parameters: list[HyperParameter]) -> dict[str, list[dict[str, Any]]]:
         "continuousHyperParameterRanges": continuous,
         "categoricalHyperParameterRanges": categorical,
     }
+
+
+def _name(recipe_arn: str) -> str:
+    """What follows the service's own prefix, "" for another ARN."""
+    prefix = f"{SERVICE_ARN}recipe/"
+    return recipe_arn.removeprefix(prefix) if recipe_arn.startswith(prefix) else ""
 
 
 def _summary(recipe: Recipe | UseCase) -> dict[str, Any]:

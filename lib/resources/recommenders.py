@@ -257,7 +257,8 @@ def _train(
 
     def publish(tx: Connection) -> None:
         current = records.get(tx, account, Recommender, found.recommender_arn)
-        records.save(tx, replace(current, **changes, model_metrics=metrics, trained=number))
+        changed = replace(current, **changes, last_updated_date_time=account.now())
+        records.save(tx, replace(changed, model_metrics=metrics, trained=number))
 
     return publish
 
@@ -307,10 +308,7 @@ def _checked_config(
     missing = [kind for kind in ("INTERACTIONS", *(["ITEMS"] if case.items else [])) if kind not in schemas]
     if missing:
         raise InvalidInputException(f"{case.name} needs a dataset of {' and '.join(missing)}: create it first.")
-    if exploration := config.get("itemExplorationConfig"):
-        if not case.explores:
-            raise InvalidInputException(f"itemExplorationConfig: {case.name} does not explore: leave it out.")
-        check_exploration(exploration)
+    check_exploration(case, config.get("itemExplorationConfig") or {})
     if config.get("enableMetadataWithRecommendations") and ("ITEMS" not in schemas or not schemas["ITEMS"].metadata):
         raise InvalidInputException(
             "enableMetadataWithRecommendations needs an ITEMS dataset with at least one metadata column."

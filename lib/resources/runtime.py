@@ -391,9 +391,10 @@ def _updated(tx: Connection, account: Account, known: Deployment, now: float) ->
         updates = (min(now, end) - begin) // period
         until = begin + (updates * period if updates else 0)
         due = until + period if now < end else math.inf
-    dataset = known.datasets["INTERACTIONS"].dataset_arn
-    answered, known.read["LEARNT"] = events.after(tx, dataset, known.read["LEARNT"], until)
-    known.loaded.learn(answered)
+    dataset = known.datasets.get("INTERACTIONS")
+    if dataset is not None:
+        answered, known.read["LEARNT"] = events.after(tx, dataset.dataset_arn, known.read["LEARNT"], until)
+        known.loaded.learn(answered)
     known.loaded.explore_until(until)
     return replace(known, due=due)
 
@@ -689,7 +690,7 @@ def _predicted(recipe: Recipe, item_id: str, score: float | None, explored: bool
     predicted: dict[str, Any] = {"itemId": item_id}
     if score is not None:
         predicted["score"] = score
-    if explored and recipe.name == serving.EXPLORES_BY_ITSELF:
+    if explored and recipe.name == recipes.EXPLORES_BY_ITSELF:
         predicted["reason"] = ["Exploration"]
     return predicted
 
@@ -717,7 +718,7 @@ def _item_list(found: Recommended, recipe: Recipe, promotion: Promotion | None) 
             item["metadata"] = found.metadata[place]
         if found.promoted[place]:
             item["promotionName"] = promotion.name
-            if recipe.name == serving.EXPLORES_BY_ITSELF:
+            if recipe.name == recipes.EXPLORES_BY_ITSELF:
                 item["reason"] = ["Promoted item"]
     return predicted
 

@@ -8,14 +8,13 @@ from sqlalchemy import Connection
 
 from lib.exploration import Exploration
 from lib.recipes.recipe import Model, Recipe
-from lib.resources import datasets, recommenders, records, solution_versions
+from lib.resources import datasets, recipes, recommenders, records, solution_versions
 from lib.resources.account import Account
 from lib.resources.recommenders import Recommender
 from lib.resources.solution_versions import SolutionVersion
 
 EXPLORATION = {"explorationWeight": "0.3", "explorationItemAgeCutOff": "30.0"}
 SERVICE_WEIGHT = 0.1  # of recipes whose exploration nobody can set
-EXPLORES_BY_ITSELF = "aws-user-personalization-v2"
 
 
 def prepared(
@@ -28,7 +27,11 @@ def prepared(
     version = _version(tx, account, version_arn)
     if recipe.refreshes and (recipe.name != "aws-semantic-similarity" or version.perform_incremental_update):
         loaded = datasets.load(account, version.dataset_group_arn)
-        model = model.refreshed(replace(loaded, interactions=solution_versions.chosen_events(loaded, version)))
+        try:
+            interactions = solution_versions.chosen_events(loaded, version)
+        except ValueError:  # none counts any more, or their columns are gone
+            interactions = loaded.interactions[:0]
+        model = model.refreshed(replace(loaded, interactions=interactions))
     if influence := config.get("rankingInfluence"):
         model = model.influenced({name: float(value) for name, value in influence.items()})
     return model
@@ -42,7 +45,7 @@ def lasts(recipe: Recipe, model: Model) -> float:
 def exploration(recipe: Recipe, config: Mapping[str, Any]) -> Exploration | None:
     """How much a campaign explores whose configuration has this ``itemExplorationConfig``; None for not at all."""
     given = {**EXPLORATION, **(config.get("itemExplorationConfig") or {})}
-    weight = SERVICE_WEIGHT if recipe.name == EXPLORES_BY_ITSELF else float(given["explorationWeight"])
+    weight = SERVICE_WEIGHT if recipe.name == recipes.EXPLORES_BY_ITSELF else float(given["explorationWeight"])
     if not recipe.explores or weight == 0:
         return None
     return Exploration(weight, float(given["explorationItemAgeCutOff"]))

@@ -290,6 +290,7 @@ def training_data(account: Account, version: SolutionVersion) -> Datasets:
         check_minima(
             interactions,
             ", ".join(listed) or version.event_type,
+            config.get("eventValueThreshold"),
             minimum=int(account.quotas["minimum_interactions"]),
             minimum_users=int(account.quotas["minimum_users"]),
         )

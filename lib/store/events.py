@@ -100,7 +100,7 @@ live_records = Table(
     Column("id", String(256), nullable=False),
     Column("row", JSON, nullable=False),
     Column("received_at", Float, nullable=False),
-    Column("replaced", Boolean, nullable=False),  # by a later one of that id: only exports still ask for it
+    Column("replaced", Boolean, nullable=False),  # by a later one of that id, or an import: only exports ask for it
     Index("live_records_by_id", "dataset_arn", "id"),
     Index("live_records_in_order", "dataset_arn", "sequence"),
     sqlite_autoincrement=True,
@@ -395,6 +395,15 @@ def put(tx: Connection, dataset_arn: str, rows: Mapping[str, Mapping[str, object
     ]
     tx.execute(live_records.insert(), kept)
     _moved(tx, dataset_arn, None)
+
+
+def give_way(tx: Connection, dataset_arn: str, ids: Iterable[str], until: float) -> None:
+    """Let newer records of these ids count in place of those put by then (epoch seconds)."""
+    table, newer = live_records.c, set(ids)
+    put = select(table.sequence, table.id).where(table.dataset_arn == dataset_arn, table.received_at <= until, _PRESENT)
+    older = [{"older": sequence} for sequence, id in tx.execute(put) if id in newer]
+    if older:
+        tx.execute(update(live_records).where(table.sequence == bindparam("older")).values(replaced=True), older)
 
 
 def put_times(tx: Connection, dataset_arn: str, after: int = 0) -> dict[str, float]:

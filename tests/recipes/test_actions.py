@@ -187,7 +187,8 @@ class Sure:
         return np.tile([0.5, 0.9, 0.1], (len(requests), 1))
 
 
-def test_the_metrics_by_hand():
+def asked_by_hand(event_type=None):
+    """A model, a split and data; of two users the last event is held out, which is of the type."""
     table = pd.DataFrame(
         [
             *(("u", "a", "VIEWED", n) for n in range(9)),
@@ -201,14 +202,24 @@ def test_the_metrics_by_hand():
     data = shop()
     split = split_users(table, seed=1)
     held_out = table[table["TIMESTAMP"] == 9]
+    if event_type is not None:
+        held_out = held_out.assign(EVENT_TYPE=event_type)
     split = type(split)(table[:0], table[table["TIMESTAMP"] < 9], held_out)
     sure = Sure()
     sure.catalogue = fitted(data).catalogue
-    found = action_metrics(evaluate_actions(sure, split, data), 3)
+    return sure, split, data
+
+
+def test_the_metrics_by_hand():
+    found = action_metrics(evaluate_actions(*asked_by_hand()), 3)
     assert found == {
         "coverage": 1.0,
         **{f"normalized_discounted_cumulative_gain_at_{k}": 0.8155 for k in (5, 10, 25)},  # (1 + 1/log2 3) / 2
         "precision": 0.5,  # of b, which stood first twice and was taken once; nothing else stood first
         "recall": 0.5,  # b was foreseen whenever it was taken, a never
-        "area_under_the_curve": 0.0,  # nothing was met and left
-    }
+    }  # nothing was met and left, so there is no area under a curve
+
+
+def test_metrics_of_what_is_taken_need_somebody_who_took_something():
+    found = action_metrics(evaluate_actions(*asked_by_hand("VIEWED")), 3)
+    assert found == {"coverage": 1.0, "precision": 0.0}

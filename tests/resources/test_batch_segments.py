@@ -1,5 +1,7 @@
 """Segments of users: files of items or attributes in, files of users out."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -147,3 +149,35 @@ def test_times_that_are_all_the_same_fail_the_training(personalize):
     arn = personalize.version(personalize.solution(group, recipe_arn=PREFIX + "aws-item-affinity"))
     version = personalize.describe_solution_version(solution_version_arn=arn)["solutionVersion"]
     assert version.status == "CREATE FAILED" and "same TIMESTAMP" in version.failure_reason
+
+
+def test_deleted_users_are_in_no_segment_until_they_come_back_and_are_trained_on(shop):
+    solution = shop.solution(shop.shop, "s", PREFIX + "aws-item-affinity")
+    version = shop.version(solution)
+    asked = write(shop, "in.json", {"itemId": "i3"})
+
+    def segment(version, name):
+        shop.create_batch_segment_job(
+            job_name=name,
+            solution_version_arn=version,
+            job_input={"s3DataSource": {"path": asked}},
+            job_output={"s3DataDestination": {"path": f"s3://data/{name}/"}},
+            role_arn=ROLE,
+            num_results=100,
+        )
+        shop.work()
+        (line,) = (shop.data / name / "in.json.out").read_text().splitlines()
+        return json.loads(line)["output"]["usersList"]
+
+    before = segment(version, "before")
+    gone = before[:3]
+    source = shop.put(pd.DataFrame({"USER_ID": gone}), "gone.csv")
+    shop.create_data_deletion_job(job_name="d", dataset_group_arn=shop.shop, data_source=source, role_arn=ROLE)
+    shop.work()
+    assert {*segment(version, "after")} == {*before} - {*gone}
+    shop.load(shop.account.arn("dataset", "news/INTERACTIONS"), shopping(), "again")
+    assert {*segment(shop.version(solution), "trained")} == {*before}
+    everybody = shop.put(pd.DataFrame({"USER_ID": before}), "all.csv")
+    shop.create_data_deletion_job(job_name="all", dataset_group_arn=shop.shop, data_source=everybody, role_arn=ROLE)
+    shop.work()
+    assert segment(version, "nobody") == []

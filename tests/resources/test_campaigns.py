@@ -35,6 +35,24 @@ def test_a_campaign_that_follows_moves_to_the_next_version(personalize):
     assert described(personalize, campaign).latest_campaign_update.status == "ACTIVE"
 
 
+def test_a_campaign_follows_a_version_that_comes_while_it_is_created_or_updated(personalize):
+    solution, _ = personalize.trained()
+    second = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
+    campaign = personalize.create_campaign(
+        name="c",
+        solution_version_arn=f"{solution}/$LATEST",
+        campaign_config={"syncWithLatestSolutionVersion": True},
+    )["campaignArn"]
+    personalize.work()
+    created = described(personalize, campaign)
+    assert (created.status, created.solution_version_arn) == ("ACTIVE", second)
+    third = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
+    personalize.update_campaign(campaign_arn=campaign, min_provisioned_tps=3)
+    personalize.work()
+    updated = described(personalize, campaign)
+    assert (updated.solution_version_arn, updated.min_provisioned_tps) == (third, 3)
+
+
 def test_following_needs_latest(personalize):
     _, version = personalize.trained()
     with pytest.raises(InvalidInputException, match="LATEST"):
@@ -57,6 +75,18 @@ def test_a_campaign_answers_as_before_until_its_update_is_active(personalize):
     personalize.clock.wait()
     after = described(personalize, campaign)
     assert (after.solution_version_arn, after.min_provisioned_tps) == (second, 3)
+
+
+def test_a_campaign_was_last_updated_when_its_update_came_into_force(personalize):
+    _, version = personalize.trained()
+    campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
+    personalize.clock.wait()
+    created = described(personalize, campaign).last_updated_date_time
+    personalize.update_campaign(campaign_arn=campaign, min_provisioned_tps=3)
+    assert described(personalize, campaign).last_updated_date_time == created
+    personalize.clock.wait()
+    updated = described(personalize, campaign)
+    assert created < updated.last_updated_date_time == updated.latest_campaign_update.last_updated_date_time
 
 
 def test_a_sixth_campaign_exceeds_the_quota(personalize):

@@ -96,6 +96,34 @@ def test_a_full_import_keeps_what_was_put(personalize):
     assert list(datasets.load(personalize.account, group).items["ITEM_ID"]) == ["a", "b", "new"]
 
 
+def test_an_increment_replaces_what_was_put_before_it_and_not_what_is_put_after(personalize):
+    group = personalize.group()
+    personalize.dataset(group)
+    items = personalize.dataset(group, ITEMS)
+
+    def put(genre):
+        personalize.put_items(dataset_arn=items, items=[{"itemId": "a", "properties": f'{{"genre": "{genre}"}}'}])
+        personalize.clock.wait()
+
+    def genre():
+        return datasets.load(personalize.account, group).items.set_index("ITEM_ID")["GENRE"]["a"]
+
+    personalize.load(items, ITEM_ROWS, "a")
+    put("first")
+    personalize.load(items, ITEM_ROWS[:1], "b", "INCREMENTAL")
+    assert genre() == "first"  # it has no row of that id
+    personalize.load(items, ITEM_ROWS, "c", "INCREMENTAL")
+    assert genre() == "sport"
+    put("second")
+    assert genre() == "second"
+    later = {"data_source": personalize.put(ITEM_ROWS, "d.csv"), "import_mode": "INCREMENTAL"}
+    personalize.create_dataset_import_job(job_name="d", dataset_arn=items, **later)
+    personalize.clock.wait()
+    put("meanwhile")
+    personalize.work()
+    assert genre() == "meanwhile"
+
+
 def test_a_running_import_holds_its_dataset(personalize):
     dataset = personalize.dataset(personalize.group())
     source = personalize.put(interactions(), "x.csv")

@@ -224,6 +224,7 @@ def test_other_training_columns_train_anew_while_the_old_model_answers(shop):
     assert found.latest_recommender_update.status == "ACTIVE"
     assert found.recommender_config["trainingDataConfig"] == config["trainingDataConfig"]
     assert (found.trained, found.trainings) == (2, 2) and shop.ids(arn, user_id="u1")
+    assert found.last_updated_date_time == found.latest_recommender_update.last_updated_date_time
 
 
 def test_a_failed_update_leaves_the_recommender_as_it_was(shop, monkeypatch):
@@ -239,6 +240,7 @@ def test_a_failed_update_leaves_the_recommender_as_it_was(shop, monkeypatch):
     found = shop.described(arn)
     assert (found.status, found.latest_recommender_update.status) == ("ACTIVE", "CREATE FAILED")
     assert found.latest_recommender_update.failure_reason == "no luck today"
+    assert found.last_updated_date_time < found.latest_recommender_update.last_updated_date_time
     assert "trainingDataConfig" not in found.recommender_config and shop.ids(arn, user_id="u1")
 
 
@@ -272,11 +274,18 @@ def test_a_recommender_needs_a_domain_its_datasets_and_a_use_case(shop):
     with pytest.raises(InvalidInputException, match="domains-specific Dataset Group"):
         shop.create_recommender(name="r", dataset_group_arn=shop.group(), recipe_arn=VIEWS)
     with pytest.raises(ResourceNotFoundException, match="use cases are"):
-        shop.create_recommender(name="r", dataset_group_arn=shop.shop, recipe_arn=PREFIX + "aws-popularity-count")
+        shop.create_recommender(name="r", dataset_group_arn=shop.shop, recipe_arn=PREFIX + "aws-none")
     films = shop.group("films", domain="VIDEO_ON_DEMAND")
     more_like = PREFIX + "aws-vod-more-like-x"
     with pytest.raises(InvalidInputException, match="needs a dataset of INTERACTIONS and ITEMS"):
         shop.create_recommender(name="r", dataset_group_arn=films, recipe_arn=more_like)
+
+
+def test_recipes_are_for_solutions_and_use_cases_for_recommenders(shop):
+    with pytest.raises(InvalidInputException, match="aws-popularity-count is a recipe, for solutions alone"):
+        shop.create_recommender(name="r", dataset_group_arn=shop.shop, recipe_arn=PREFIX + "aws-popularity-count")
+    with pytest.raises(InvalidInputException, match="is a use case, for recommenders alone"):
+        shop.create_solution(name="s", dataset_group_arn=shop.shop, recipe_arn=VIEWS)
 
 
 def test_a_deleted_recommender_leaves_nothing(shop):

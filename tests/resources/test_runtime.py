@@ -516,6 +516,13 @@ def test_v2_explores_by_itself_and_gives_the_reason(deployed, exploring):
     assert all("reason" in item for item in items if item["itemId"].startswith("new"))
 
 
+def test_how_much_v2_explores_cannot_be_set(deployed, exploring):
+    campaign = exploring("aws-user-personalization-v2")
+    config = {"itemExplorationConfig": {"explorationWeight": "0"}}
+    with pytest.raises(InvalidInputException, match="aws-user-personalization-v2 explores by itself: leave it out"):
+        deployed.personalize.update_campaign(campaign_arn=campaign, campaign_config=config)
+
+
 def test_a_users_answers_differ_and_come_again_in_another_process(deployed, exploring):
     campaign = exploring(explorationWeight="0.5")
     first = [ids(deployed.recommend(campaign, user_id="u1")) for _ in range(3)]

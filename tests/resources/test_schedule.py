@@ -158,6 +158,7 @@ def test_recommenders_are_trained_again_every_week(shop):  # noqa: F811
     tick(shop, DAY)
     found = shop.described(arn)
     assert (found.trained, found.status, found.latest_recommender_update) == (2, "ACTIVE", None)
+    assert found.last_updated_date_time == found.latest_retraining.last_updated_date_time
     assert shop.described(stopped).trained == 1
     assert shop.ids(arn, user_id="u1")
 

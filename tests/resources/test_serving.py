@@ -8,6 +8,7 @@ import pytest
 from lib.resources.errors import InvalidInputException
 from tests.resources.test_batch_jobs import answers as batch_answers
 from tests.resources.test_batch_jobs import run, write
+from tests.resources.test_exports_and_deletions import delete
 from tests.resources.workflow import ITEMS, interactions
 
 PREFIX = "arn:aws:personalize:::recipe/"
@@ -38,6 +39,17 @@ class Live:
         answer = self.personalize.get_recommendations(campaign_arn=self.arn, num_results=100, **members)["itemList"]
         assert all(set(item) == {"itemId"} for item in answer)
         return [item["itemId"] for item in answer]
+
+
+def trained_and_gone(personalize, recipe, kind, **members):
+    """A group, and a version of it that has lost a dataset since."""
+    group = personalize.list_dataset_groups()["datasetGroups"]
+    group = group[0].dataset_group_arn if group else personalize.filled()
+    version = personalize.version(personalize.solution(group, recipe_arn=PREFIX + recipe, **members))
+    assert personalize.status(version) == "ACTIVE"
+    personalize.delete_dataset(dataset_arn=personalize.account.arn("dataset", f"news/{kind}"))
+    personalize.clock.wait()
+    return group, version
 
 
 @pytest.fixture
@@ -169,3 +181,41 @@ def test_other_recipes_ask_for_interactions(personalize):
     assert personalize.status(version) == "CREATE FAILED"
     reason = personalize.describe_solution_version(solution_version_arn=version)["solutionVersion"].failure_reason
     assert "has no INTERACTIONS dataset" in reason
+
+
+@pytest.mark.parametrize("lost", ["type", "users", "dataset"])
+def test_what_trends_is_what_was_popular_at_training_where_no_event_counts_any_more(personalize, lost):
+    if lost == "dataset":
+        _, version = trained_and_gone(personalize, "aws-trending-now", "INTERACTIONS", event_type="click")
+        personalize.create_campaign(name="c", solution_version_arn=version)
+        personalize.clock.wait()
+    else:
+        Live(personalize, "aws-trending-now", event_type="click")
+    campaign = personalize.account.arn("campaign", "c")
+    if lost == "type":
+        dataset = personalize.account.arn("dataset", "news/INTERACTIONS")
+        assert personalize.load(dataset, interactions(event_type="view"), "views").status == "ACTIVE"
+    if lost == "users":
+        delete(personalize, pd.DataFrame({"USER_ID": interactions()["USER_ID"].unique()}), "leave")
+    found = personalize.get_recommendations(campaign_arn=campaign, num_results=5)
+    assert [item["itemId"] for item in found["itemList"]] == most_popular()[:5]
+
+
+@pytest.mark.parametrize("recipe", ["aws-user-personalization", "aws-user-personalization-v2"])
+def test_what_explores_answers_without_interactions_too(personalize, recipe):
+    _, version = trained_and_gone(personalize, recipe, "INTERACTIONS")
+    campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
+    personalize.clock.wait()
+    assert len(personalize.get_recommendations(campaign_arn=campaign, user_id="u1")["itemList"]) == 25
+
+
+def test_similar_texts_are_those_of_training_where_the_items_were_deleted_since(personalize):
+    engines_and_moss(personalize, personalize.group())
+    _, version = trained_and_gone(personalize, "aws-semantic-similarity", "ITEMS", perform_incremental_update=True)
+    campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
+    personalize.clock.wait()
+    found = personalize.get_recommendations(campaign_arn=campaign, item_id="i40", num_results=5)["itemList"]
+    assert {int(item["itemId"][1:]) % 2 for item in found} == {0}
+    job = run(personalize, version, write(personalize, "x", {"itemId": "i40"}))
+    assert job.status == "ACTIVE"
+    assert batch_answers(personalize, "x.out")[0]["output"]["recommendedItems"][:5] == [i["itemId"] for i in found]

@@ -54,6 +54,23 @@ def test_rows_are_counted_after_filtering_by_event_type(personalize):
     assert reason(personalize, version).startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("event_type", "filters", "remedies"),
+    [
+        (None, "event value: 3.5 or more", "or lower the threshold."),
+        ("click", "event type: click and event value: 3.5 or more", "on more event types, or lower the threshold."),
+    ],
+)
+def test_the_threshold_that_left_rows_out_is_named(personalize, event_type, filters, remedies):
+    group, value = personalize.group(), {"name": "EVENT_VALUE", "type": "float"}
+    schema = {**INTERACTIONS, "fields": [*INTERACTIONS["fields"], value]}
+    personalize.load(personalize.dataset(group, schema), interactions().assign(EVENT_VALUE=1.0), "first")
+    config = {"eventValueThreshold": "3.5"}
+    version = personalize.version(personalize.solution(group, event_type=event_type, solution_config=config))
+    told = f"Dataset has fewer than 1000 interactions after filtering by {filters} (found 0). Import more, or "
+    assert reason(personalize, version).startswith(told) and reason(personalize, version).endswith(remedies)
+
+
 def test_a_pending_version_stops_at_once_and_cannot_be_deployed(personalize):
     solution = personalize.solution(personalize.filled())
     version = personalize.create_solution_version(solution_arn=solution)["solutionVersionArn"]
