@@ -233,8 +233,9 @@ class SequenceModel:
         repeats = np.bincount(use, repeat[lags, past.event_types], len(pairs))
         shares = np.bincount(use, np.exp(again[lags, past.event_types]), len(pairs))
         with torch.inference_mode():
-            returning = (places @ self.network.returning).numpy()[rows]
-        return Uses(rows, items, repeats.astype(np.float32), np.log(shares).astype(np.float32) + returning)
+            returning = (places @ self.network.returning).numpy()
+        returning -= np.log(np.maximum(n_events / self.plan.length, 1)).astype(np.float32)  # training saw no more uses
+        return Uses(rows, items, repeats.astype(np.float32), np.log(shares).astype(np.float32) + returning[rows])
 
     def _situations(self, requests: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
         """(B, I) or (1, I) each: the situation, and what puts items to come last; kept while time stands still."""
