@@ -3,9 +3,9 @@
 A history enters as a start mark, then one vector an event: what the item is, what was done with it, how long after the
 event before, how long before the next one or the request.  A body (attention or recurrence) turns each prefix into a
 place in the items' space, and the items around that place are the likely next ones, on top of what ``situation`` says
-anyone would take.  What was used before is likelier, or less likely, to be used again: a logit for each use, which tells
-that nobody takes a thing twice, and a share of the chances for each use, which tells that who took a thing twice as
-often is twice as likely to take it again.
+anyone would take.  What was used before is likelier, or less likely, to be used again: a logit for each use, which
+tells that nobody takes a thing twice, and a share of the chances for each use, which tells that who took a thing twice
+as often is twice as likely to take it again.
 """
 
 from collections.abc import Iterator

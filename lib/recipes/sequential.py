@@ -12,9 +12,9 @@ What is recommended adds up from four parts, each learnt from the data:
   (``transitions``).
 
 The first three are trained together, by the cross-entropy of every next item; the last enters with the weights that
-make the next withheld event likeliest.  Personalized-Ranking weighs them, and what was shown and passed over (``choices``), by
-what users took of the lists they were shown, where impressions tell.  Nothing that was seen is left out here: filters
-do that.  An item whose ``CREATION_TIMESTAMP`` is after the request's ``now`` ranks behind all others.
+make the next withheld event likeliest.  Personalized-Ranking weighs them, and what was shown and passed over
+(``choices``), by what users took of the lists they were shown, where impressions tell.  Nothing that was seen is left
+out here: filters do that.  An item whose ``CREATION_TIMESTAMP`` is after the request's ``now`` ranks behind all others.
 """
 
 from collections.abc import Callable, Mapping
