@@ -431,7 +431,7 @@ class Trainer:
         ends = events.offsets[1:]
         spans = np.stack([np.maximum(events.offsets[:-1], ends - self.length), ends], axis=1)
         rows = np.union1d(self.seen, events.items)
-        total = 0.0
+        total = whole = 0.0
         at_once = int(np.clip(MEASURED_CELLS // (len(rows) * n_last.max()), 1, MEASURED_AT_ONCE))
         with torch.no_grad():
             table = self._table(self.network.item[self._put(rows)], rows, np.isin(rows, self.seen))
@@ -439,9 +439,12 @@ class Trainer:
                 some = slice(begin, begin + at_once)
                 skip = spans[some, 1] - spans[some, 0] - n_last[some]
                 loss = self._loss(events, spans[some], skip, rows, None, table)
-                total += float(loss) * int(n_last[some].sum())
+                size = float(n_last[some].sum())
+                if events.weights is not None:
+                    size = sum(events.weights[end - n : end].sum() for end, n in zip(spans[some, 1], n_last[some]))
+                total, whole = total + float(loss) * size, whole + size
         self.put_back(present)
-        return total / int(n_last.sum())
+        return total / whole
 
     def finish(self) -> None:
         """Leave the averaged weights in the network, which the processor serves."""

@@ -49,6 +49,7 @@ VALIDATION_USERS = 2_000
 VALIDATION_EVENTS = 10  # of such a user, at most, and a tenth of the history
 DEFAULT_BLEND = np.array([0.75, 1.0], np.float32)  # of network and transitions, where there is nothing to learn it from
 BLEND_BOUNDS, AGAIN_BOUNDS = ((0.1, 3.0), (0.0, 3.0)), (-10.0, 10.0)
+BLEND_PULL = 1.0  # towards that: what one event can do against it
 BLEND_CELLS = 8_000_000  # scores that the blend is learnt from
 ASKED_AT_ONCE = 32
 READ = 12_000_000  # events, over all epochs, that are read in any case
@@ -421,6 +422,7 @@ def fit(
             now,
             users.part(chosen),
             context.part(_rows(done, chosen)),
+            None if weights is None else weights[_rows(done, chosen)],
         )
         keep = checkpoint if len(train.items) >= WORTH_KEEPING else None
         epochs = _train(trainer, withheld, held[chosen], plan, progress, keep)
@@ -455,10 +457,10 @@ def fit(
         if len(cuts) > n:
             cuts = np.sort(np.random.default_rng(seed).choice(cuts, n, replace=False))
         asked = _requests(done, cuts, datasets, rows)
-        blends = [_blend(one, asked, done.items[cuts]) for one in models]
+        blends = [_blend(one, asked, done.items[cuts], None if weights is None else weights[cuts]) for one in models]
     best = int(np.argmin([loss for *_, loss in blends]))
-    weights, again, _ = blends[best]
-    return replace(models[best], blend=weights, again=again)
+    blend, again, _ = blends[best]
+    return replace(models[best], blend=blend, again=again)
 
 
 def _transitions(
@@ -682,17 +684,22 @@ def _requests(done: Histories, cuts: np.ndarray, datasets: Datasets, rows: pd.Da
     return out
 
 
-def _blend(model: SequenceModel, asked: list[Request], wanted: np.ndarray) -> tuple[np.ndarray, float, float]:
+def _blend(
+    model: SequenceModel, asked: list[Request], wanted: np.ndarray, weighed: np.ndarray | None = None
+) -> tuple[np.ndarray, float, float]:
     """(P,) weights of the components and ``again``, under which what came next is likeliest, and the loss that is left.
 
-    wanted: (Q,) the items that came next.
+    wanted: (Q,) the items that came next.  weighed: (Q,) how much each counts, None for all alike.
     """
     if model.transitions is None:
         return model.blend, model.again, 0.0
-    out = model.situation.created[wanted] > np.array([request.now for request in asked])
-    asked, wanted = [request for request, late in zip(asked, out) if not late], wanted[~out]
+    there = model.situation.created[wanted] <= np.array([request.now for request in asked])
+    there |= np.isnan(model.situation.created[wanted])
+    asked, wanted = [request for request, known in zip(asked, there) if known], wanted[there]
     if not asked:
         return DEFAULT_BLEND, model.again, 0.0
+    share = np.ones(len(asked), np.float32) if weighed is None else weighed[there]
+    share = share / share.sum()
     parts, uses = model.components(asked), model._uses(asked, model._places(asked))  # (P, Q, I)
     row, used = np.arange(len(asked)), (uses.rows, uses.items)
 
@@ -706,12 +713,14 @@ def _blend(model: SequenceModel, asked: list[Request], wanted: np.ndarray) -> tu
         chance = np.exp(logits)
         total = chance.sum(axis=1, keepdims=True)
         chance /= total
-        value = (np.log(total[:, 0]) - logits[row, wanted]).mean()
-        chance[row, wanted] -= 1  # d loss / d logits
+        value = (share * (np.log(total[:, 0]) - logits[row, wanted])).sum()
+        chance[row, wanted] -= 1
+        chance *= share[:, None]  # d loss / d logits
         of_uses = chance[used]
         chance[used] = of_uses * else_so
         gradient = [*np.einsum("pqi,qi->p", parts, chance), (of_uses * (1 - else_so)).sum()]
-        return float(value), np.array(gradient, np.float64) / len(asked)
+        pull = BLEND_PULL / len(asked) * (parameters - begin)
+        return float(value + pull @ (parameters - begin) / 2), np.array(gradient, np.float64) + pull
 
     begin = np.append(DEFAULT_BLEND, model.again)
     best = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=[*BLEND_BOUNDS, AGAIN_BOUNDS])
