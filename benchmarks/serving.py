@@ -293,6 +293,7 @@ def untrained(recipe):
             choice=None,
             likeness=None,
             blend=np.array([1, 0.5], np.float32),
+            again=0.0,
             epochs=1,
             learnt=(np.zeros(0, np.uint64), np.zeros(0, np.int64)),
         )

@@ -3,7 +3,9 @@
 A history enters as a start mark, then one vector an event: what the item is, what was done with it, how long after the
 event before, how long before the next one or the request.  A body (attention or recurrence) turns each prefix into a
 place in the items' space, and the items around that place are the likely next ones, on top of what ``situation`` says
-anyone would take.
+anyone would take.  What was used before is likelier, or less likely, to be used again: a logit for each use, which
+tells that nobody takes a thing twice, and a share of the chances for each use, which tells that who took a thing twice
+as often is twice as likely to take it again.
 """
 
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ MEASURED_CELLS = 2**24  # events x items at once
 WARM_UP = 50  # steps until the full learning rate
 REPEAT_RATE = 0.05  # learning rate of the few weights of repetition, which are logits
 WORTH_MOVING = 200_000  # events; fewer are learnt in a minute, and the same on every machine, without a GPU
+AGAIN, NEVER = -5.0, -1e4  # logs of the share that a use adds before anything is learnt, and of none
 LAGS = 8  # events since an item was used: 1, 2, 3, 4, up to 8, 16, 32, more
 GAPS = 24  # time between events, in powers of two seconds
 VISIT = 10  # of these, below which the time until what comes next says no more than that the visit goes on
@@ -163,6 +166,8 @@ class SequenceNetwork(nn.Module):
         self.user_features, self.context = Bag(*sizes["users"], dim), Bag(*sizes["context"], dim)
         self.start = nn.Parameter(torch.zeros(dim))
         self.repeat = nn.Parameter(torch.zeros(LAGS, n_event_types + 1))
+        self.again = nn.Parameter(torch.full((LAGS, n_event_types + 1), AGAIN))
+        self.returning = nn.Parameter(torch.zeros(dim))
         for embedding in (self.event_type, self.gap, self.pause):
             nn.init.normal_(embedding.weight, std=0.02)
 
@@ -190,7 +195,15 @@ class SequenceNetwork(nn.Module):
 
     def repeats(self, lags: Tensor, event_types: Tensor) -> Tensor:
         """How much likelier an item gets by having been used so many events ago, as codes.  (...) -> (...)"""
-        return F.embedding(lags * self.repeat.size(1) + event_types, self.repeat.view(-1, 1)).squeeze(-1)
+        return _of_uses(self.repeat, lags, event_types)
+
+    def returns(self, places: Tensor, lags: Tensor, event_types: Tensor) -> Tensor:
+        """Log of the share of the chances that each use adds to its item's: (N, D), (N, T), (N, T) -> (N, T)."""
+        return _of_uses(self.again, lags, event_types) + (places @ self.returning)[:, None]
+
+
+def _of_uses(table: Tensor, lags: Tensor, event_types: Tensor) -> Tensor:
+    return F.embedding(lags * table.size(1) + event_types, table.view(-1, 1)).squeeze(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,9 +400,10 @@ class Trainer:
         self.seen = np.flatnonzero(counts)
         self.chance = counts / max(1, counts.sum())
         sparse_items = situation.shape[1] > MANY_ITEMS
-        own = {network.repeat, network.item} if sparse_items else {network.repeat}
+        few = [network.repeat, network.again]
+        own = {*few, network.item} if sparse_items else {*few}
         others = [parameter for parameter in network.parameters() if parameter not in own]
-        groups = [{"params": others, "lr": learning_rate}, {"params": [network.repeat], "lr": REPEAT_RATE}]
+        groups = [{"params": others, "lr": learning_rate}, {"params": few, "lr": REPEAT_RATE}]
         self.optimiser = torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, weight_decay=decay)
         self.rows = Rows(network.item, self.optimiser.state[network.item], BETAS, decay) if sparse_items else None
         self.learning_rate, self.steps = learning_rate, 0
@@ -417,7 +431,7 @@ class Trainer:
         ends = events.offsets[1:]
         spans = np.stack([np.maximum(events.offsets[:-1], ends - self.length), ends], axis=1)
         rows = np.union1d(self.seen, events.items)
-        total = 0.0
+        total = whole = 0.0
         at_once = int(np.clip(MEASURED_CELLS // (len(rows) * n_last.max()), 1, MEASURED_AT_ONCE))
         with torch.no_grad():
             table = self._table(self.network.item[self._put(rows)], rows, np.isin(rows, self.seen))
@@ -425,9 +439,12 @@ class Trainer:
                 some = slice(begin, begin + at_once)
                 skip = spans[some, 1] - spans[some, 0] - n_last[some]
                 loss = self._loss(events, spans[some], skip, rows, None, table)
-                total += float(loss) * int(n_last[some].sum())
+                size = float(n_last[some].sum())
+                if events.weights is not None:
+                    size = sum(events.weights[end - n : end].sum() for end, n in zip(spans[some, 1], n_last[some]))
+                total, whole = total + float(loss) * size, whole + size
         self.put_back(present)
-        return total / int(n_last.sum())
+        return total / whole
 
     def finish(self) -> None:
         """Leave the averaged weights in the network, which the processor serves."""
@@ -508,24 +525,28 @@ class Trainer:
         context = self.network.context(self._features(events.context, target))
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             places = self.network(table, history, types, gaps, pauses, users)[of, self._put(step)]  # (N, D)
-            logits = (places + context * (told if self.network.training else 1.0)) @ table.T
+            places = places + context * (told if self.network.training else 1.0)
+            logits = places @ table.T
         offset = self.situation[:, self._put(rows)]
         if log_share is not None:
             log_share = self._put(log_share)
             offset = offset - log_share
         logits = logits.float().add_(offset[self._put(events.moments[target])])
         lag = step[:, None] - np.arange(T - 1)  # (N, T - 1)
-        repeats = self.network.repeats(self._put(lag_codes(lag)), types[of])
-        logits = logits.scatter_add_(1, history[of], repeats * self._put(lag > 0))
-        weights = None if events.weights is None else self._put(events.weights[target])
-        if log_share is None and weights is None:
-            return F.cross_entropy(logits, answer)
-        if log_share is None:
-            return _mean(F.cross_entropy(logits, answer, reduction="none"), weights)
-        # an item that entered with chance q stands for 1 / q of its kind, the answer for itself alone
-        counted, total = logits.gather(1, answer[:, None])[:, 0], logits.logsumexp(1)
-        alone = counted + log_share[answer]
-        return _mean(total + torch.log1p(torch.exp(alone - total) - torch.exp(counted - total)) - alone, weights)
+        lags, used = self._put(lag_codes(lag)), self._put(lag > 0)
+        past = history[of]
+        logits = logits.scatter_add_(1, past, self.network.repeats(lags, types[of]) * used)
+        returns = self.network.returns(places.float(), lags, types[of]).masked_fill(~used, NEVER)
+        total, counted = logits.logsumexp(1), logits.gather(1, answer[:, None])[:, 0]
+        if log_share is not None:
+            # an item that entered with chance q stands for 1 / q of its kind, the answer for itself alone
+            alone = counted + log_share[answer]
+            total, counted = total + torch.log1p(torch.exp(alone - total) - torch.exp(counted - total)), alone
+        if T > 1:
+            total = torch.logaddexp(total, returns.logsumexp(1))
+            mine = returns.masked_fill(past != answer[:, None], NEVER).logsumexp(1)
+            counted = torch.logaddexp(counted, mine)
+        return _mean(total - counted, None if events.weights is None else self._put(events.weights[target]))
 
     def _put(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device)

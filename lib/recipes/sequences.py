@@ -10,6 +10,7 @@ likeliest among what was shown.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -47,11 +48,12 @@ VALIDATION_SHARE = 0.1  # of the users
 VALIDATION_USERS = 2_000
 VALIDATION_EVENTS = 10  # of such a user, at most, and a tenth of the history
 DEFAULT_BLEND = np.array([0.75, 1.0], np.float32)  # of network and transitions, where there is nothing to learn it from
-BLEND_BOUNDS = ((0.1, 3.0), (0.0, 3.0))
+BLEND_BOUNDS, AGAIN_BOUNDS = ((0.1, 3.0), (0.0, 3.0)), (-10.0, 10.0)
+BLEND_PULL = 1.0  # towards that: what one event can do against it
 BLEND_CELLS = 8_000_000  # scores that the blend is learnt from
 ASKED_AT_ONCE = 32
 READ = 12_000_000  # events, over all epochs, that are read in any case
-PATIENCE = 1  # epochs without a better validation loss
+PATIENCE = 100_000  # events read without a better validation loss, an epoch at least: few steps decide nothing
 WORTH_KEEPING = 50_000  # events; an epoch over fewer is sooner done again than kept
 NEAR, NEARNESS, FIRST_SCALE = 10, 0.85, 0.1  # how items are placed at first: reach in events, decay, size
 MEMORIES = (  # of the transitions in closed form, a short and a long one: withheld events choose, of counts too
@@ -110,8 +112,8 @@ class SequenceModel:
 
     table: (I, D) float32, the items' vectors.  choice and likeness: what anyone would take of a list, and how like a
     user's choices items are, where lists are to be ranked and impressions are known.  blend: (P,) weights of the
-    components.  epochs: how many were best.  learnt: hashes of the users' ids, ascending, and how many of their events
-    were learnt from.
+    components.  again: the offset of ``Uses.again``.  epochs: how many were best.  learnt: hashes of the users' ids,
+    ascending, and how many of their events were learnt from.
     """
 
     catalogue: Catalogue
@@ -124,6 +126,7 @@ class SequenceModel:
     choice: Situation | None
     likeness: Likeness | None
     blend: np.ndarray
+    again: float
     epochs: int
     learnt: tuple[np.ndarray, np.ndarray]
     _moment: Moment | None = None
@@ -145,20 +148,27 @@ class SequenceModel:
             self._rough = self._rough or Rough.of(self.table)
             products = torch.from_numpy(self._rough.products(places))
             out = torch.add(offset, products, alpha=share)
-        self._repeat(requests, out.numpy(), share)
+        uses = self._uses(requests, places)
+        uses.repeat(out.numpy(), share)
+        if self.choice is not None:
+            uses.again(out.numpy(), share)
         for weight, part in zip(self.blend[1:], self._others(requests)):
             out.add_(torch.from_numpy(part), alpha=float(weight))
-        if exact:
-            return out.numpy()
-        for row, rough, place in zip(out, products, places):
+        for row, rough, place in () if exact else zip(out, products, places):
             best = torch.topk(row, EXACT, sorted=False).indices
             row[best] += share * (self.table[best] @ place - rough[best])
+        if self.choice is None:
+            uses.again(out.numpy(), offset=self.again)
         return out.numpy()
 
     def components(self, requests: Sequence[Request]) -> np.ndarray:
-        """(P, B, I) float32: what is blended, the network first."""
-        network = (self._places(requests) @ self.table.T).numpy() + self._situations(requests)[0]
-        self._repeat(requests, network, 1.0)
+        """(P, B, I) float32: what is blended, the network first, which knows of uses again where lists are given."""
+        places = self._places(requests)
+        network = (places @ self.table.T).numpy() + self._situations(requests)[0]
+        uses = self._uses(requests, places)
+        uses.repeat(network)
+        if self.choice is not None:
+            uses.again(network)
         return np.stack([network, *self._others(requests)])
 
     def _others(self, requests: Sequence[Request]) -> Iterator[np.ndarray]:
@@ -195,9 +205,10 @@ class SequenceModel:
         arrays |= {"learnt.users": self.learnt[0], "learnt.lengths": self.learnt[1]}
         settings = {
             "plan": asdict(self.plan),
+            "again": self.again,
             "epochs": self.epochs,
             "decay": None if self.transitions is None else self.transitions.decay,
-            "again": self.transitions is not None and self.transitions.again,
+            "seen": self.transitions is not None and self.transitions.again,
             "features": {side: columns.settings() for side, columns in self.features.items()},
         }
         files.write(folder, self.catalogue, settings, arrays)
@@ -211,13 +222,21 @@ class SequenceModel:
             places = self.network(self.table, history, event_types, gaps, pauses, users, lengths)
             return places + self._known("context", [request.context for request in requests], self.network.context)
 
-    def _repeat(self, requests: Sequence[Request], out: np.ndarray, share: float) -> None:
-        """Add to (B, I) float32 how much likelier items get by having been used, that often."""
-        repeat = share * self.network.repeat.detach().numpy()
+    def _uses(self, requests: Sequence[Request], places: Tensor) -> "Uses":
+        """What was used, each item of a request once.  places: of ``_places``."""
         past = _newest(requests, REMEMBERED)
-        lags = lag_codes(np.repeat(past.offsets[1:], np.diff(past.offsets)) - np.arange(len(past.items)))
-        rows = np.repeat(np.arange(len(requests)), np.diff(past.offsets))
-        np.add.at(out, (rows, past.items), repeat[lags, past.event_types])
+        n_events = np.diff(past.offsets)
+        lags = lag_codes(np.repeat(past.offsets[1:], n_events) - np.arange(len(past.items)))
+        rows = np.repeat(np.arange(len(requests)), n_events)
+        use, pairs = pd.factorize(rows * len(self.table) + past.items)
+        rows, items = np.divmod(pairs, len(self.table))
+        repeat, again = (table.detach().numpy() for table in (self.network.repeat, self.network.again))
+        repeats = np.bincount(use, repeat[lags, past.event_types], len(pairs))
+        shares = np.bincount(use, np.exp(again[lags, past.event_types]), len(pairs))
+        with torch.inference_mode():
+            returning = (places @ self.network.returning).numpy()
+        returning -= np.log(np.maximum(n_events / self.plan.length, 1)).astype(np.float32)  # training saw no more uses
+        return Uses(rows, items, repeats.astype(np.float32), np.log(shares).astype(np.float32) + returning[rows])
 
     def _situations(self, requests: Sequence[Request]) -> tuple[np.ndarray, np.ndarray]:
         """(B, I) or (1, I) each: the situation, and what puts items to come last; kept while time stands still."""
@@ -256,6 +275,28 @@ class SequenceModel:
         return bag(_side(encoded)[np.arange(len(rows))])
 
 
+class Uses(NamedTuple):
+    """Pairs of a request and an item that was used before: rows, items, (N,) positions.
+
+    repeats: (N,) float32, what that adds to the item's logit.  shares: (N,) float32, logs of what it adds to the item's
+    chance, before all chances are made to sum to 1: however unlikely it were otherwise.
+    """
+
+    rows: np.ndarray
+    items: np.ndarray
+    repeats: np.ndarray
+    shares: np.ndarray
+
+    def repeat(self, logits: np.ndarray, weight: float = 1.0) -> None:
+        """Add to (B, I) float32 logits that have this weight."""
+        logits[self.rows, self.items] += np.float32(weight) * self.repeats
+
+    def again(self, logits: np.ndarray, weight: float = 1.0, offset: float = 0.0) -> None:
+        """Add to the chances that (B, I) float32 logits of this weight stand for.  offset: of the shares' logs."""
+        known = logits[self.rows, self.items] / np.float32(weight)
+        logits[self.rows, self.items] = np.float32(weight) * np.logaddexp(known, self.shares + np.float32(offset))
+
+
 def _newest(requests: Sequence[Request], most: int) -> Histories:
     """The newest events of each request's history, at most so many, in one piece; who asks is not told."""
     past = [request.history for request in requests]
@@ -290,12 +331,13 @@ def load(folder: Path) -> SequenceModel:
         table=torch.from_numpy(arrays["table"]),
         features=known,
         situation=Situation.load(part("situation.")),
-        transitions=Transitions.load(part("transitions."), settings["decay"], settings["again"])
+        transitions=Transitions.load(part("transitions."), settings["decay"], settings["seen"])
         if plan.closed
         else None,
         choice=Situation.load(part("choice.")) if "choice.logits" in arrays else None,
         likeness=Likeness.load(part("likeness.")) if "choice.logits" in arrays else None,
         blend=arrays["blend"],
+        again=settings["again"],
         epochs=settings["epochs"],
         learnt=(arrays["learnt.users"], arrays["learnt.lengths"]),
     )
@@ -380,6 +422,7 @@ def fit(
             now,
             users.part(chosen),
             context.part(_rows(done, chosen)),
+            None if weights is None else weights[_rows(done, chosen)],
         )
         keep = checkpoint if len(train.items) >= WORTH_KEEPING else None
         epochs = _train(trainer, withheld, held[chosen], plan, progress, keep)
@@ -395,10 +438,12 @@ def fit(
     choice = start and start.choice
     if past is not None and len(past.rows) and (start or len(past.rows) < len(shown.rows)):
         choice = choices.fit(past, done.times[past.rows], now.created, seed=seed, start=choice)
-    blend = start.blend if start else np.ones(1, np.float32)
+    blend, again = (start.blend, start.again) if start else (np.ones(1, np.float32), 0.0)
     learnt = _fingerprint(train)
     like = likeness.fit(known["items"], encoded, datasets, numbers, train) if choice else None
-    model = SequenceModel(numbers, plan, network, table.clone(), known, now, None, choice, like, blend, epochs, learnt)
+    model = SequenceModel(
+        numbers, plan, network, table.clone(), known, now, None, choice, like, blend, again, epochs, learnt
+    )
     models = [replace(model, transitions=one) for one in _transitions(train, n_items, plan, start, weights is not None)]
     if start:
         return models[0]
@@ -407,13 +452,15 @@ def fit(
         asked = _requests(done, withheld_lists.rows, datasets, rows)
         blends = [_blend_given(one, asked, withheld_lists) for one in models]
     else:
-        chosen = np.flatnonzero(held)
-        cuts = done.offsets[chosen + 1] - held[chosen]
+        cuts = np.flatnonzero(~kept)
+        n = max(100, BLEND_CELLS // n_items)
+        if len(cuts) > n:
+            cuts = np.sort(np.random.default_rng(seed).choice(cuts, n, replace=False))
         asked = _requests(done, cuts, datasets, rows)
-        wanted = [done.items[cut : cut + n] for cut, n in zip(cuts, held[chosen])]
-        blends = [_blend(one, asked, wanted) for one in models]
-    best = int(np.argmin([loss for _, loss in blends]))
-    return replace(models[best], blend=blends[best][0])
+        blends = [_blend(one, asked, done.items[cuts], None if weights is None else weights[cuts]) for one in models]
+    best = int(np.argmin([loss for *_, loss in blends]))
+    blend, again, _ = blends[best]
+    return replace(models[best], blend=blend, again=again)
 
 
 def _transitions(
@@ -457,7 +504,7 @@ def _ordered(interactions: pd.DataFrame, numbers: Catalogue, *, impressions: boo
 def _held_out(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(U,) int64: how many of each user's newest events are kept for validation."""
     held = np.zeros(len(lengths), np.int64)
-    able = np.flatnonzero(lengths >= 3)
+    able = np.flatnonzero(lengths >= 2)
     n = min(len(able), VALIDATION_USERS, int(np.ceil(VALIDATION_SHARE * len(lengths))))
     chosen = rng.choice(able, n, replace=False)
     held[chosen] = np.clip(lengths[chosen] // 10, 1, VALIDATION_EVENTS)
@@ -531,10 +578,11 @@ def _take_over(network: SequenceNetwork, numbers: Catalogue, start: SequenceMode
         ("item", numbers.item_ids, start.catalogue.item_ids),
         ("event_type.weight", numbers.event_types, start.catalogue.event_types),
         ("repeat", numbers.event_types, start.catalogue.event_types),
+        ("again", numbers.event_types, start.catalogue.event_types),
     ):
         place = pd.Index(known).get_indexer(ids)
         value = learnt.pop(name)
-        if name == "repeat":
+        if name in ("repeat", "again"):
             mine[name][:, np.flatnonzero(place >= 0)] = value[:, place[place >= 0]]
             mine[name][:, -1] = value[:, -1]
         else:
@@ -563,7 +611,8 @@ def _train(
     for step in heard:
         progress(step)
     losses = [step.measures.get("withheld_loss", -np.inf) for step in heard]
-    while not _ended(losses, epochs):
+    patience = -(-PATIENCE // len(trainer.events.items))
+    while not _ended(losses, epochs, patience):
         measures = {"loss": trainer.epoch()}
         losses.append(trainer.measure(withheld, n_last) if len(n_last) else -np.inf)
         if len(n_last):
@@ -585,8 +634,9 @@ def _best_epoch(losses: Sequence[float]) -> int:
     return losses.index(min(losses)) + 1
 
 
-def _ended(losses: Sequence[float], epochs: int) -> bool:
-    return len(losses) >= epochs or (bool(losses) and len(losses) - _best_epoch(losses) >= PATIENCE)
+def _ended(losses: Sequence[float], epochs: int, patience: int) -> bool:
+    """patience: epochs without a better loss."""
+    return len(losses) >= epochs or (bool(losses) and len(losses) - _best_epoch(losses) >= patience)
 
 
 def _go_on(
@@ -634,38 +684,51 @@ def _requests(done: Histories, cuts: np.ndarray, datasets: Datasets, rows: pd.Da
     return out
 
 
-def _blend(model: SequenceModel, asked: list[Request], wanted: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """(P,) weights of the components under which the wanted items are likeliest, and the loss that is left."""
-    if model.transitions is None:
-        return model.blend, 0.0
-    n_items = len(model.catalogue.item_ids)
-    n = max(100, BLEND_CELLS // n_items)
-    asked, wanted = asked[:n], wanted[:n]
-    if not asked:
-        return DEFAULT_BLEND, 0.0
-    parts = model.components(asked)  # (P, Q, I)
-    row = np.repeat(np.arange(len(asked)), [len(items) for items in wanted])
-    item = np.concatenate(wanted)
-    out = model.situation.created[item] > np.array([request.now for request in asked])[row]
-    row, item = row[~out], item[~out]
-    share = 1 / np.bincount(row)[row] / len(asked)
+def _blend(
+    model: SequenceModel, asked: list[Request], wanted: np.ndarray, weighed: np.ndarray | None = None
+) -> tuple[np.ndarray, float, float]:
+    """(P,) weights of the components and ``again``, under which what came next is likeliest, and the loss that is left.
 
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = np.tensordot(weights.astype(np.float32), parts, 1)
+    wanted: (Q,) the items that came next.  weighed: (Q,) how much each counts, None for all alike.
+    """
+    if model.transitions is None:
+        return model.blend, model.again, 0.0
+    there = model.situation.created[wanted] <= np.array([request.now for request in asked])
+    there |= np.isnan(model.situation.created[wanted])
+    asked, wanted = [request for request, known in zip(asked, there) if known], wanted[there]
+    if not asked:
+        return DEFAULT_BLEND, model.again, 0.0
+    share = np.ones(len(asked), np.float32) if weighed is None else weighed[there]
+    share = share / share.sum()
+    parts, uses = model.components(asked), model._uses(asked, model._places(asked))  # (P, Q, I)
+    row, used = np.arange(len(asked)), (uses.rows, uses.items)
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        *weights, again = parameters.astype(np.float32)
+        logits = np.tensordot(np.array(weights), parts, 1)
+        alone = logits[used]
+        uses.again(logits, offset=again)
+        else_so = np.exp(alone - logits[used])  # the share of the chance that is not of the uses
         logits -= logits.max(axis=1, keepdims=True)
         chance = np.exp(logits)
         total = chance.sum(axis=1, keepdims=True)
         chance /= total
-        value = (share * (np.log(total[row, 0]) - logits[row, item])).sum()
-        wanted_parts = (share * parts[:, row, item]).sum(axis=1)
-        return float(value), (np.einsum("pqi,qi->p", parts, chance) / len(asked) - wanted_parts).astype(np.float64)
+        value = (share * (np.log(total[:, 0]) - logits[row, wanted])).sum()
+        chance[row, wanted] -= 1
+        chance *= share[:, None]  # d loss / d logits
+        of_uses = chance[used]
+        chance[used] = of_uses * else_so
+        gradient = [*np.einsum("pqi,qi->p", parts, chance), (of_uses * (1 - else_so)).sum()]
+        pull = BLEND_PULL / len(asked) * (parameters - begin)
+        return float(value + pull @ (parameters - begin) / 2), np.array(gradient, np.float64) + pull
 
-    best = minimize(loss, DEFAULT_BLEND, jac=True, method="L-BFGS-B", bounds=BLEND_BOUNDS)
-    return best.x.astype(np.float32), float(best.fun)
+    begin = np.append(DEFAULT_BLEND, model.again)
+    best = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=[*BLEND_BOUNDS, AGAIN_BOUNDS])
+    return best.x[:-1].astype(np.float32), float(best.x[-1]), float(best.fun)
 
 
-def _blend_given(model: SequenceModel, asked: list[Request], shown: Lists) -> tuple[np.ndarray, float]:
-    """(P,) weights of the components under which what was taken is likeliest among what was shown, and the loss."""
+def _blend_given(model: SequenceModel, asked: list[Request], shown: Lists) -> tuple[np.ndarray, float, float]:
+    """As ``_blend``, by what was taken among what was shown."""
     found = []
     for begin in range(0, len(asked), ASKED_AT_ONCE):
         parts = model.components(asked[begin : begin + ASKED_AT_ONCE])
@@ -674,4 +737,4 @@ def _blend_given(model: SequenceModel, asked: list[Request], shown: Lists) -> tu
             found.append(parts[:, row, shown.items[place]].T)
     row = np.repeat(np.arange(len(asked)), np.diff(shown.offsets))
     weights, _, loss = choices.logit(np.concatenate(found), None, row, shown.taken)
-    return weights, loss
+    return weights, model.again, loss

@@ -6,14 +6,15 @@ What is recommended adds up from four parts, each learnt from the data:
 * where the history leads: causal self-attention over items, event types, the time between events and since the last;
   items are known by a vector of their own and by their features and text, so that new ones take part; users and context
   by theirs (``networks``),
-* whether the data repeat: a logit for each item of the history by how long ago it was used and what was done with it,
+* whether the data repeat: for each time an item was used, by how long ago that was and what was done with it, a logit,
+  and a share of the chances that is the item's however unlikely it were otherwise (Vinyals et al., NeurIPS 2015),
 * which new item follows which, in closed form or by counts, whichever foretells withheld events better
   (``transitions``).
 
 The first three are trained together, by the cross-entropy of every next item; the last enters with the weights that
-make withheld events likeliest.  Personalized-Ranking weighs them, and what was shown and passed over (``choices``), by
-what users took of the lists they were shown, where impressions tell.  Nothing that was seen is left out here: filters
-do that.  An item whose ``CREATION_TIMESTAMP`` is after the request's ``now`` ranks behind all others.
+make the next withheld event likeliest.  Personalized-Ranking weighs them, and what was shown and passed over
+(``choices``), by what users took of the lists they were shown, where impressions tell.  Nothing that was seen is left
+out here: filters do that.  An item whose ``CREATION_TIMESTAMP`` is after the request's ``now`` ranks behind all others.
 """
 
 from collections.abc import Callable, Mapping

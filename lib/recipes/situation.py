@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 from lib.data.datasets import Catalogue, Datasets
 
@@ -125,6 +126,7 @@ def fit(
     else:
         weights, ages = _learn(items, times, moments, counts, created, recency, np.random.default_rng(seed))
     logits = sum(weight * np.log1p(counts[:, h]) for h, weight in enumerate(weights))
+    logits -= logsumexp(logits, axis=1, keepdims=True)  # chances, but for ages, beside which others can be set
     return Situation(moments, logits, created, ages, weights)
 
 

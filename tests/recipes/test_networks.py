@@ -118,6 +118,8 @@ def test_the_loss_is_the_cross_entropy_of_each_event_written_out():
     events, net = train.events, train.network
     with torch.no_grad():
         net.repeat.copy_(torch.linspace(-1, 1, net.repeat.numel()).view_as(net.repeat))
+        net.again.copy_(torch.linspace(0, -3, net.again.numel()).view_as(net.again))
+        net.returning.copy_(torch.linspace(-1, 1, net.returning.numel()))
         items = torch.from_numpy(events.items)
         n = len(items)
         same = torch.zeros(1, n, dtype=torch.long)
@@ -125,9 +127,13 @@ def test_the_loss_is_the_cross_entropy_of_each_event_written_out():
         expected = 0.0
         for t in range(n):
             logits = place[t] @ net.item.T
+            shares = torch.zeros(9)
             for k in range(t):
-                logits[items[k]] += net.repeat[networks.lag_codes(np.array(t - k)), 0]
-            expected -= torch.log_softmax(logits, 0)[items[t]] / n
+                lag = networks.lag_codes(np.array(t - k))
+                logits[items[k]] += net.repeat[lag, 0]
+                shares[items[k]] += torch.exp(net.again[lag, 0] + place[t] @ net.returning)
+            chances = logits.exp() + shares
+            expected -= torch.log(chances[items[t]] / chances.sum()) / n
         spans, rows = np.array([[0, n]]), np.arange(9)
         found = train._loss(events, spans, np.zeros(1, np.int64), rows, None, net.item)
     torch.testing.assert_close(found, expected)

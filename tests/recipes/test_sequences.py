@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import logsumexp
 
 from lib import reproducible
 from lib.data.datasets import Datasets, histories
+from lib.ranking import softmax
 from lib.recipes import RECIPES, sequences, transitions
 from lib.recipes.recipe import Request
 
@@ -103,17 +105,55 @@ def test_a_training_that_goes_on_keeps_the_time_scale_of_transitions_and_the_ble
 def test_the_blend_is_the_one_under_which_withheld_items_are_likeliest(model):
     requests = asked(model)
     parts = model.components(requests)
-    wanted = [np.array([n]) for n in range(5)]
+    wanted = np.arange(5)
+    uses = model._uses(requests, model._places(requests))
 
-    def loss(weights):
+    def loss(weights, again):
         logits = np.tensordot(weights, parts, 1).astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        return float(np.mean([np.log(np.exp(row).sum()) - row[items[0]] for row, items in zip(logits, wanted)]))
+        uses.again(logits, offset=again)
+        pull = (np.append(weights, again) - [*sequences.DEFAULT_BLEND, 0]) ** 2
+        return float((logsumexp(logits, axis=1) - logits[np.arange(5), wanted]).mean() + pull.sum() / 2 / 5)
 
-    found, told = sequences._blend(model, requests, wanted)
-    assert told == pytest.approx(loss(found), abs=1e-4)
+    found, again, told = sequences._blend(model, requests, wanted)
+    assert told == pytest.approx(loss(found, again), abs=1e-4)
     for other in (found * 0.9 + 0.05, np.array([0.75, 1.0]), np.array([1.0, 0.0])):
-        assert loss(found) <= loss(other.clip(0.1, 3)) + 1e-3
+        for offset in (again, again + 0.3, again - 0.3):
+            assert loss(found, again) <= loss(other.clip(0.1, 3), offset) + 1e-3
+
+
+def test_what_was_used_more_often_is_foreseen_nearly_as_well_as_by_who_knows_how_users_choose():
+    """Three of four events repeat one of the user's earlier ones, drawn evenly; the others are of any item."""
+    rng, rows = np.random.default_rng(0), []
+    for user in range(300):
+        past = []
+        for n in range(20):
+            past.append(rng.choice(past) if past and rng.random() < 0.75 else rng.integers(200))
+            rows.append((f"u{user:03}", f"i{past[-1]:03}", 1_700_000_000 + 86_400 * n + user))
+    table = pd.DataFrame(rows, columns=["USER_ID", "ITEM_ID", "TIMESTAMP"]).sort_values("TIMESTAMP", kind="stable")
+    last = table.groupby("USER_ID").cumcount() == 19
+    recipe = RECIPES["aws-user-personalization-v2"]
+    found = recipe.fit(Datasets(interactions=table[~last]), recipe.values({}), seed=0, progress=lambda step: None)
+    done = histories(table[~last], found.catalogue)
+    asked = [Request(history=done[user], now=int(done[user].times[-1]) + 86_400) for user in range(300)]
+    wanted = pd.Index(found.catalogue.item_ids).get_indexer(table[last].sort_values("USER_ID")["ITEM_ID"])
+    there = wanted >= 0
+    uses = np.stack([np.bincount(one.history.items, minlength=200)[:200] for one in asked])
+    truth = 0.75 * uses / 19 + 0.25 / 200
+    of_next = [
+        np.log(chances[np.arange(300), wanted][there]).mean() for chances in (softmax(found.scores(asked)), truth)
+    ]
+    assert of_next[0] > of_next[1] - 0.15
+
+
+def test_a_training_with_few_steps_an_epoch_is_not_ended_by_the_first_that_is_no_better():
+    assert [sequences._ended(losses, 9, 3) for losses in ([], [2, 3], [2, 3, 3, 3], [2, 3, 3, 1], [2] * 9)] == [
+        *(False, False, True, False, True)
+    ]
+
+
+def test_of_users_with_two_events_one_is_withheld():
+    held = sequences._held_out(np.array([1, 2] * 50), np.random.default_rng(0))
+    assert held.sum() == 10 and not held[::2].any()
 
 
 @pytest.mark.parametrize(
@@ -127,6 +167,7 @@ def test_the_more_there_is_to_read_the_fewer_epochs_are_allowed(n_events, epochs
 def test_scores_are_the_components_blended(model):
     requests = asked(model)
     blended = np.tensordot(model.blend, model.components(requests), 1)
+    model._uses(requests, model._places(requests)).again(blended, offset=model.again)
     np.testing.assert_allclose(model.scores(requests), blended, rtol=1e-4, atol=1e-4)
 
 
