@@ -54,6 +54,13 @@ class Campaign:
     failure_reason: str | None = None
     latest_campaign_update: CampaignUpdate | None = None
 
+    @property
+    def solutions(self) -> set[str]:
+        """That of the version that answers, and of the one that an update under way moves to."""
+        update = self.latest_campaign_update
+        moved = self if update is None or update.rests is None else self.updated(update)
+        return {self.solution_arn, moved.solution_arn}
+
     def updated(self, update: CampaignUpdate) -> Self:
         """With an update in force."""
         return replace(

@@ -251,7 +251,9 @@ def decode(kind: type[Noun], document: bytes) -> Noun:
 def _columns(record: Any) -> dict[str, Any]:
     kind = type(record)
     name = getattr(record, "name", None) or getattr(record, "job_name", None) or arn_of(record).rsplit("/")[-1]
-    parent = getattr(record, kind.PARENT) if kind.PARENT else None
+    update = getattr(record, getattr(kind, "UPDATE", ""), None)
+    settled = record if update is None else record.updated(update)  # lists go by where it moves to
+    parent = getattr(settled, kind.PARENT) if kind.PARENT else None
     return {"parent": parent, "name": name, "document": encode(record)}
 
 

@@ -9,6 +9,7 @@ from lib.data.schema import Schema
 from lib.resources import datasets, recipes, records
 from lib.resources import solution_config as solution_configs
 from lib.resources.account import Account
+from lib.resources.campaigns import Campaign
 from lib.resources.dataset_groups import DatasetGroup
 from lib.resources.errors import InvalidInputException, ResourceInUseException
 from lib.resources.lifecycle import UNFINISHED, Status
@@ -164,8 +165,9 @@ def delete_solution(account: Account, *, solution_arn: str) -> dict[str, Any]:
     with account.store.transaction() as tx:
         solution = records.get(tx, account, Solution, solution_arn)
         records.refuse_moving(solution)
-        for campaign, _ in records.children(tx, solution_arn, "campaign"):
-            raise ResourceInUseException(f"{solution_arn} is used by {campaign}: delete that first.")
+        for campaign in records.every(tx, account, Campaign):
+            if solution_arn in campaign.solutions:
+                raise ResourceInUseException(f"{solution_arn} is used by {campaign.campaign_arn}: delete that first.")
         versions = records.every(tx, account, SolutionVersion, solution_arn)
         for version in versions:
             if version.status in UNFINISHED:

@@ -89,6 +89,25 @@ def test_a_campaign_was_last_updated_when_its_update_came_into_force(personalize
     assert created < updated.last_updated_date_time == updated.latest_campaign_update.last_updated_date_time
 
 
+def test_a_solution_that_a_campaign_moved_to_is_in_use_and_the_one_it_left_is_not(personalize):
+    first, version = personalize.trained()
+    group = personalize.list_dataset_groups()["datasetGroups"][0].dataset_group_arn
+    second = personalize.solution(group, name="second")
+    moved_to = personalize.version(second)
+    campaign = personalize.create_campaign(name="c", solution_version_arn=version)["campaignArn"]
+    personalize.clock.wait()
+    personalize.update_campaign(campaign_arn=campaign, solution_version_arn=moved_to)
+    for solution in (first, second):
+        with pytest.raises(ResourceInUseException, match=f"{solution} is used by {campaign}"):
+            personalize.delete_solution(solution_arn=solution)
+    personalize.clock.wait()
+    with pytest.raises(ResourceInUseException, match=f"{second} is used by {campaign}"):
+        personalize.delete_solution(solution_arn=second)
+    assert [one.campaign_arn for one in personalize.list_campaigns(solution_arn=second)["campaigns"]] == [campaign]
+    assert not personalize.list_campaigns(solution_arn=first)["campaigns"]
+    personalize.delete_solution(solution_arn=first)
+
+
 def test_a_sixth_campaign_exceeds_the_quota(personalize):
     _, version = personalize.trained()
     for number in range(5):
