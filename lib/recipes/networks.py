@@ -400,10 +400,13 @@ class Trainer:
         self.seen = np.flatnonzero(counts)
         self.chance = counts / max(1, counts.sum())
         sparse_items = situation.shape[1] > MANY_ITEMS
-        few = [network.repeat, network.again]
-        own = {*few, network.item} if sparse_items else {*few}
+        own = {network.repeat, network.again}
+        if sparse_items:
+            own.add(network.item)
         others = [parameter for parameter in network.parameters() if parameter not in own]
-        groups = [{"params": others, "lr": learning_rate}, {"params": few, "lr": REPEAT_RATE}]
+        groups = [{"params": others, "lr": learning_rate}, {"params": [network.repeat], "lr": REPEAT_RATE}]
+        # what no use has told of stays where it began, where it means next to nothing: 0 would mean a whole share
+        groups.append({"params": [network.again], "lr": REPEAT_RATE, "weight_decay": 0.0})
         self.optimiser = torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, weight_decay=decay)
         self.rows = Rows(network.item, self.optimiser.state[network.item], BETAS, decay) if sparse_items else None
         self.learning_rate, self.steps = learning_rate, 0

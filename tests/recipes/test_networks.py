@@ -68,7 +68,7 @@ def none(n):
     return Side(sparse.csr_matrix((n, 0), dtype=np.float32), np.zeros((n, 0), np.float32))
 
 
-def trainer(n_users=6, n_items=9, length=5, n_tokens=12, seed=0):
+def trainer(n_users=6, n_items=9, length=5, n_tokens=12, seed=0, decay=0.0):
     rng = np.random.default_rng(seed)
     offsets = np.concatenate([[0], np.cumsum(rng.integers(1, 14, n_users))])
     n = offsets[-1]
@@ -82,7 +82,7 @@ def trainer(n_users=6, n_items=9, length=5, n_tokens=12, seed=0):
         length=length,
         n_tokens=n_tokens,
         learning_rate=1e-3,
-        decay=0.0,
+        decay=decay,
         rng=rng,
     )
 
@@ -137,6 +137,15 @@ def test_the_loss_is_the_cross_entropy_of_each_event_written_out():
         spans, rows = np.array([[0, n]]), np.arange(9)
         found = train._loss(events, spans, np.zeros(1, np.int64), rows, None, net.item)
     torch.testing.assert_close(found, expected)
+
+
+def test_the_share_of_uses_longer_ago_than_any_that_was_seen_stays_as_little_as_it_began():
+    train = trainer(n_users=6, length=5, decay=0.1)  # windows of five events: none is more than four ago
+    for _ in range(3):
+        train.epoch()
+    again = train.network.again.detach()
+    assert (again[4:] == networks.AGAIN).all() and (again[:, 1] == networks.AGAIN).all()
+    assert (again[:4, 0] != networks.AGAIN).all()
 
 
 def test_a_sample_of_the_items_gives_the_loss_of_all_on_average(monkeypatch):
