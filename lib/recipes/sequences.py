@@ -700,7 +700,9 @@ def _blend(
         return DEFAULT_BLEND, model.again, 0.0
     share = np.ones(len(asked), np.float32) if weighed is None else weighed[there]
     share = share / share.sum()
-    parts, uses = model.components(asked), model._uses(asked, model._places(asked))  # (P, Q, I)
+    some = [asked[begin : begin + ASKED_AT_ONCE] for begin in range(0, len(asked), ASKED_AT_ONCE)]
+    parts = np.concatenate([model.components(of_some) for of_some in some], axis=1)  # (P, Q, I)
+    uses = model._uses(asked, torch.cat([model._places(of_some) for of_some in some]))
     row, used = np.arange(len(asked)), (uses.rows, uses.items)
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
